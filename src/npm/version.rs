@@ -1,0 +1,130 @@
+//! Versions and ranges as npm understands them, over the `nodejs-semver` crate.
+//!
+//! Two versions that differ only in build metadata are the same version, as on the public registry: it is dropped when
+//! a version is read.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// npm's `semver` refuses longer versions.
+pub const MAX_VERSION_BYTES: usize = 256;
+
+/// A text that is not a version, or not a range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a valid semantic version")]
+pub struct VersionError(String);
+
+/// A semantic version in its canonical spelling, without `v` and without build metadata. Ordered by precedence.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(nodejs_semver::Version);
+
+impl Version {
+    /// True for `1.0.0-beta.1`, false for `1.0.0`.
+    pub fn is_prerelease(&self) -> bool {
+        self.0.is_prerelease()
+    }
+}
+
+impl FromStr for Version {
+    type Err = VersionError;
+
+    /// Accepts what `semver.parse` of npm accepts in strict mode, after a leading `v` or `=`.
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let error = || VersionError(text.chars().take(MAX_VERSION_BYTES).collect());
+        let bare = text.trim_start_matches(['v', '=']);
+        let without_build = bare.split_once('+').map_or(bare, |(version, _)| version);
+        if text.len() > MAX_VERSION_BYTES {
+            return Err(error());
+        }
+        let version = nodejs_semver::Version::parse(without_build).map_err(|_| error())?;
+        // The parser is lenient in places (leading zeros, white space); the canonical spelling is not.
+        if version.to_string() == without_build { Ok(Self(version)) } else { Err(error()) }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.to_string())
+    }
+}
+
+impl std::hash::Hash for Version {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_string().hash(state);
+    }
+}
+
+/// A range such as `^1.2.0 || >=3`.
+#[derive(Debug, Clone)]
+pub struct Range(nodejs_semver::Range);
+
+impl Range {
+    /// Whether the version lies in the range; prereleases only where the range names one, as npm does.
+    pub fn contains(&self, version: &Version) -> bool {
+        self.0.satisfies(&version.0)
+    }
+}
+
+impl FromStr for Range {
+    type Err = VersionError;
+
+    fn from_str(text: &str) -> Result<Self, VersionError> {
+        let error = || VersionError(text.chars().take(MAX_VERSION_BYTES).collect());
+        if text.len() > MAX_VERSION_BYTES {
+            return Err(error());
+        }
+        nodejs_semver::Range::parse(text).map(Self).map_err(|_| error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_canonical() {
+        for (text, expected) in [
+            ("1.0.0", Some("1.0.0")),
+            ("v1.2.3", Some("1.2.3")),
+            ("1.2.3-beta.1", Some("1.2.3-beta.1")),
+            ("1.2.3+build.5", Some("1.2.3")),
+            ("1.2.3-a+b", Some("1.2.3-a")),
+            ("1.2", None),
+            ("01.2.3", None),
+            ("1.2.3-01", None),
+            (" 1.2.3", None),
+            ("1.2.3 ", None),
+            ("latest", None),
+            ("", None),
+            ("1.2.3/../x", None),
+            ("99999999999999999999.0.0", None),
+        ] {
+            let parsed = text.parse::<Version>().ok().map(|v| v.to_string());
+            assert_eq!(parsed.as_deref(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn precedence_follows_the_specification() {
+        let sorted = ["1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-beta.2", "1.0.0-beta.11", "1.0.0", "1.2.0", "1.10.0"];
+        let versions: Vec<Version> = sorted.iter().map(|v| v.parse().unwrap()).collect();
+        assert!(versions.is_sorted());
+    }
+
+    #[test]
+    fn ranges_leave_prereleases_out_unless_named() {
+        let contains = |range: &str, version: &str| range.parse::<Range>().unwrap().contains(&version.parse().unwrap());
+        assert!(contains("^1.2.0", "1.9.9"));
+        assert!(!contains("^1.2.0", "2.0.0"));
+        assert!(!contains("^1.2.0", "1.3.0-beta.1"));
+        assert!(contains("^1.3.0-beta.0", "1.3.0-beta.1"));
+        assert!(contains("*", "1.0.0"));
+        assert!(contains("1 || 3", "3.1.0"));
+    }
+}
