@@ -43,6 +43,14 @@ impl<'a> RawObject<'a> {
         self.members.iter().find(|(name, _)| name == key).map(|(_, member)| member.as_raw())
     }
 
+    /// A member's raw text as it stood in the input; `None` for one that was set here.
+    pub fn input(&self, key: &str) -> Option<&'a RawValue> {
+        self.members.iter().find(|(name, _)| name == key).and_then(|(_, member)| match member {
+            Member::Borrowed(raw) => Some(*raw),
+            Member::Owned(_) => None,
+        })
+    }
+
     /// A member that is an object.
     pub fn object(&self, key: &str) -> Option<RawObject<'_>> {
         self.get(key).and_then(RawObject::from_raw)
@@ -67,6 +75,19 @@ impl<'a> RawObject<'a> {
             Some((_, old)) => *old = member,
             None => self.members.push((Cow::Owned(key.to_owned()), member)),
         }
+    }
+
+    /// Sets a member to a text.
+    pub fn put_text(&mut self, key: &str, text: &str) {
+        // A text can always be written as JSON.
+        if let Ok(raw) = to_raw_value(text) {
+            self.put(key, Member::Owned(raw));
+        }
+    }
+
+    /// Sets a member to a value that is JSON already.
+    pub fn put_raw(&mut self, key: &str, raw: Box<RawValue>) {
+        self.put(key, Member::Owned(raw));
     }
 
     /// Takes a member out; true when it was there.

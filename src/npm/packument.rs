@@ -1,0 +1,504 @@
+//! A hosted packument: reading what is stored, and every change to it as a pure function.
+//!
+//! The stored document is standard npm JSON. Our own notes are one member, `_holdfast`, which no client sees. Versions
+//! stay raw, so a change costs one pass over the bytes and touches nothing else.
+//!
+//! Invariants after every change: `dist-tags.latest` exists while a version exists; every tag names a version that is
+//! there; `time` keeps every version ever published, so that no number is used twice; `_rev` is fresh.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{DistTag, PackageName, RawObject, Timestamp, Version};
+
+/// npm's registry truncates readmes to this.
+pub const MAX_README_BYTES: usize = 64 * 1024;
+
+/// Members at the top that mirror the version tagged `latest`.
+const MIRRORED: [&str; 9] = [
+    "description",
+    "homepage",
+    "keywords",
+    "license",
+    "repository",
+    "bugs",
+    "author",
+    "contributors",
+    "readmeFilename",
+];
+
+/// Someone who may change a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintainer {
+    /// The account's name.
+    pub name: String,
+    /// May be empty.
+    #[serde(default)]
+    pub email: String,
+}
+
+/// Why a change cannot be made. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// The number was used before, by this or an unpublished version.
+    #[error("version {0} was published before")]
+    VersionTaken(String),
+    /// No such version.
+    #[error("there is no version {0}")]
+    NoSuchVersion(String),
+    /// `latest` cannot be removed.
+    #[error("the tag `latest` cannot be removed")]
+    LatestTag,
+    /// At least one owner must remain.
+    #[error("a package needs at least one owner")]
+    NoOwner,
+    /// The caller's copy is older than what is stored.
+    #[error("the document has changed since it was read")]
+    StaleRevision,
+    /// No package, or only the mark that there was one.
+    #[error("no such package")]
+    NotFound,
+    /// A change of what a published version is.
+    #[error("version {version} cannot change its `{field}`")]
+    Immutable {
+        /// The version.
+        version: String,
+        /// The member that differs.
+        field: &'static str,
+    },
+    /// The stored document cannot be read. It is left alone.
+    #[error("the stored document is damaged")]
+    Damaged,
+}
+
+/// What is kept of ours in a stored document.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Notes {
+    /// Version to the digest in its tarball's key. A version that is absent here has an older system's tarball.
+    #[serde(default)]
+    tarballs: BTreeMap<String, String>,
+}
+
+/// The parts of a packument that decisions are made from, without its versions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `_rev`: changes with every write.
+    pub revision: String,
+    /// `time.modified`.
+    pub modified: Option<Timestamp>,
+    /// Names of the maintainers.
+    pub owners: Vec<String>,
+    /// False for the mark that a wholly unpublished package leaves.
+    pub exists: bool,
+}
+
+/// A new version, ready to be added.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Its number.
+    pub version: Version,
+    /// The version object as it will be shown, without `dist.tarball` and `readme`.
+    pub manifest: Map<String, Value>,
+    /// The tag to set.
+    pub tag: DistTag,
+    /// Who publishes.
+    pub publisher: Maintainer,
+    /// Shown at the top of the full form.
+    pub readme: Option<String>,
+    /// The digest in the tarball's key.
+    pub tarball_digest: String,
+}
+
+/// A stored packument, open for changes.
+#[derive(Debug)]
+pub struct HostedPackument<'a> {
+    document: RawObject<'a>,
+    versions: RawObject<'a>,
+    dist_tags: BTreeMap<String, String>,
+    time: Map<String, Value>,
+    notes: Notes,
+}
+
+impl<'a> HostedPackument<'a> {
+    /// An empty document for a first publish.
+    pub fn new(name: &PackageName, now: Timestamp) -> Self {
+        let mut document = RawObject::default();
+        document.put_text("_id", name.as_str());
+        document.put_text("_rev", "0-0");
+        document.put_text("name", name.as_str());
+        let time = Map::from_iter([("created".to_owned(), Value::from(now.to_string()))]);
+        Self { document, versions: RawObject::default(), dist_tags: BTreeMap::new(), time, notes: Notes::default() }
+    }
+
+    /// Reads a stored document, ours or an older system's.
+    ///
+    /// # Errors
+    /// [`EditError::Damaged`].
+    pub fn parse(stored: &'a [u8]) -> Result<Self, EditError> {
+        fn member<'a, T: Deserialize<'a> + Default>(document: &RawObject<'a>, key: &str) -> Result<T, EditError> {
+            let Some(raw) = document.input(key) else { return Ok(T::default()) };
+            serde_json::from_str(raw.get()).map_err(|_| EditError::Damaged)
+        }
+        let document = RawObject::parse(stored).map_err(|_| EditError::Damaged)?;
+        Ok(Self {
+            versions: member(&document, "versions")?,
+            dist_tags: member(&document, "dist-tags")?,
+            time: member(&document, "time")?,
+            notes: member(&document, "_holdfast")?,
+            document,
+        })
+    }
+
+    /// What decisions are made from.
+    pub fn head(&self) -> Head {
+        Head {
+            revision: self.revision(),
+            modified: self.time_of("modified"),
+            owners: self.maintainers().into_iter().map(|maintainer| maintainer.name).collect(),
+            exists: !self.versions.is_empty(),
+        }
+    }
+
+    /// `_rev`, empty where an older system wrote none.
+    pub fn revision(&self) -> String {
+        self.document.text("_rev").unwrap_or_default()
+    }
+
+    /// The owners.
+    pub fn maintainers(&self) -> Vec<Maintainer> {
+        let raw = self.document.get("maintainers");
+        raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    }
+
+    /// All tags.
+    pub fn dist_tags(&self) -> &BTreeMap<String, String> {
+        &self.dist_tags
+    }
+
+    /// All version numbers, in the order of publication.
+    pub fn version_numbers(&self) -> impl Iterator<Item = &str> {
+        self.versions.keys()
+    }
+
+    /// A version's object.
+    pub fn version(&self, number: &str) -> Option<&RawValue> {
+        self.versions.get(number)
+    }
+
+    /// The digest in the key of a version's tarball; `None` for a tarball that an older system left.
+    pub fn tarball_digest(&self, number: &str) -> Option<&str> {
+        self.notes.tarballs.get(number).map(String::as_str)
+    }
+
+    fn time_of(&self, key: &str) -> Option<Timestamp> {
+        self.time.get(key)?.as_str()?.parse().ok()
+    }
+
+    /// True when the number was ever published here, even if it was unpublished since.
+    pub fn was_published(&self, number: &str) -> bool {
+        self.versions.get(number).is_some() || self.time.contains_key(number)
+    }
+
+    /// Refuses a change that was made from an older copy. `None` asks for no check.
+    pub fn check_revision(&self, claimed: Option<&str>) -> Result<(), EditError> {
+        match claimed {
+            Some(claimed) if claimed != self.revision() => Err(EditError::StaleRevision),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a version and sets its tag; the first version is `latest` whatever its tag, as on the public registry.
+    pub fn publish(&mut self, publication: &Publication, now: Timestamp) -> Result<(), EditError> {
+        let number = publication.version.to_string();
+        if self.was_published(&number) {
+            return Err(EditError::VersionTaken(number));
+        }
+        let is_revival = self.versions.is_empty();
+        if is_revival {
+            // A wholly unpublished package that comes back keeps only the numbers that are used up.
+            self.time.remove("unpublished");
+            self.dist_tags.clear();
+            self.set_maintainers(std::slice::from_ref(&publication.publisher))?;
+        }
+        let mut manifest = publication.manifest.clone();
+        manifest.insert("maintainers".to_owned(), serde_json::to_value(self.maintainers()).unwrap_or_default());
+        self.versions.set(&number, &manifest).map_err(|_| EditError::Damaged)?;
+        self.notes.tarballs.insert(number.clone(), publication.tarball_digest.clone());
+        self.time.entry("created").or_insert_with(|| now.to_string().into());
+        self.time.insert(number.clone(), now.to_string().into());
+        self.dist_tags.insert(publication.tag.as_str().to_owned(), number.clone());
+        if !self.dist_tags.contains_key("latest") {
+            self.dist_tags.insert("latest".to_owned(), number.clone());
+        }
+        if self.dist_tags.get("latest") == Some(&number) {
+            match &publication.readme {
+                Some(readme) => self.document.put_text("readme", truncated(readme, MAX_README_BYTES)),
+                None => self.document.put_text("readme", ""),
+            }
+            self.mirror_latest();
+        }
+        Ok(())
+    }
+
+    /// Deprecates or undeprecates versions. An empty message, or none, undeprecates. Versions that are not named stay
+    /// as they are.
+    pub fn deprecate(&mut self, messages: &[(String, Option<String>)]) -> Result<(), EditError> {
+        for (number, message) in messages {
+            let raw = self.versions.get(number).ok_or_else(|| EditError::NoSuchVersion(number.clone()))?;
+            let mut version: Map<String, Value> = serde_json::from_str(raw.get()).map_err(|_| EditError::Damaged)?;
+            match message.as_deref() {
+                None | Some("") => version.shift_remove("deprecated"),
+                Some(text) => version.insert("deprecated".to_owned(), text.into()),
+            };
+            self.versions.set(number, &version).map_err(|_| EditError::Damaged)?;
+        }
+        Ok(())
+    }
+
+    /// Points a tag at a version.
+    pub fn set_tag(&mut self, tag: &DistTag, version: &Version) -> Result<(), EditError> {
+        let number = version.to_string();
+        if self.versions.get(&number).is_none() {
+            return Err(EditError::NoSuchVersion(number));
+        }
+        self.dist_tags.insert(tag.as_str().to_owned(), number);
+        self.mirror_latest();
+        Ok(())
+    }
+
+    /// Removes a tag; one that is not there is removed already.
+    pub fn remove_tag(&mut self, tag: &DistTag) -> Result<(), EditError> {
+        if tag.as_str() == "latest" {
+            return Err(EditError::LatestTag);
+        }
+        self.dist_tags.remove(tag.as_str());
+        Ok(())
+    }
+
+    /// Sets the owners.
+    pub fn set_maintainers(&mut self, maintainers: &[Maintainer]) -> Result<(), EditError> {
+        if maintainers.is_empty() {
+            return Err(EditError::NoOwner);
+        }
+        self.document.set("maintainers", maintainers).map_err(|_| EditError::Damaged)
+    }
+
+    /// Adds or takes a user's star.
+    pub fn set_star(&mut self, user: &str, starred: bool) -> Result<(), EditError> {
+        let raw = self.document.get("users");
+        let mut users: Map<String, Value> =
+            raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+        if starred {
+            users.insert(user.to_owned(), Value::Bool(true));
+        } else {
+            users.shift_remove(user);
+        }
+        self.document.set("users", &users).map_err(|_| EditError::Damaged)
+    }
+
+    /// Removes versions. Tags that pointed at them go; `latest` moves to the highest that is left, stable before
+    /// prerelease. When none is left this is [`HostedPackument::unpublish_all`].
+    pub fn unpublish(&mut self, numbers: &[String], by: &str, now: Timestamp) -> Result<(), EditError> {
+        if let Some(unknown) = numbers.iter().find(|number| self.versions.get(number).is_none()) {
+            return Err(EditError::NoSuchVersion(unknown.clone()));
+        }
+        if numbers.len() == self.versions.len() {
+            return self.unpublish_all(by, now);
+        }
+        for number in numbers {
+            self.versions.remove(number);
+            self.notes.tarballs.remove(number);
+        }
+        self.dist_tags.retain(|_, number| self.versions.get(number).is_some());
+        if !self.dist_tags.contains_key("latest")
+            && let Some(highest) = self.highest_version()
+        {
+            self.dist_tags.insert("latest".to_owned(), highest);
+        }
+        self.mirror_latest();
+        Ok(())
+    }
+
+    /// Removes the package. What remains says that it was there, and which numbers are used up.
+    pub fn unpublish_all(&mut self, by: &str, now: Timestamp) -> Result<(), EditError> {
+        if self.versions.is_empty() {
+            return Err(EditError::NotFound);
+        }
+        let record = serde_json::json!({
+            "name": by,
+            "time": now.to_string(),
+            "tags": self.dist_tags,
+            "maintainers": self.maintainers(),
+            "versions": self.versions.keys().collect::<Vec<_>>(),
+        });
+        // Versions that came from an older system without `time` are used up too.
+        for number in self.versions.keys() {
+            self.time.entry(number).or_insert_with(|| now.to_string().into());
+        }
+        self.time.insert("unpublished".to_owned(), record);
+        self.document.retain(|key, _| matches!(key, "_id" | "_rev" | "name"));
+        self.versions = RawObject::default();
+        self.dist_tags.clear();
+        self.notes = Notes::default();
+        Ok(())
+    }
+
+    fn highest_version(&self) -> Option<String> {
+        let all = self.versions.keys().filter_map(|number| number.parse::<Version>().ok().map(|v| (v, number)));
+        all.max_by(|(a, _), (b, _)| b.is_prerelease().cmp(&a.is_prerelease()).then_with(|| a.cmp(b)))
+            .map(|(_, number)| number.to_owned())
+    }
+
+    /// Copies the descriptive members of the latest version to the top.
+    fn mirror_latest(&mut self) {
+        let Some(latest) = self.dist_tags.get("latest").and_then(|number| self.versions.get(number)) else { return };
+        let Some(version) = RawObject::from_raw(latest) else { return };
+        for key in MIRRORED {
+            match version.get(key) {
+                Some(raw) => self.document.put_raw(key, raw.to_owned()),
+                None => {
+                    self.document.remove(key);
+                }
+            }
+        }
+    }
+
+    /// The document to store, under a fresh revision: one higher than the last, with the given random part.
+    pub fn into_stored(mut self, random: &str, now: Timestamp) -> Result<Vec<u8>, EditError> {
+        let generation: u64 = self.revision().split('-').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        let damaged = |_| EditError::Damaged;
+        self.document.put_text("_rev", &format!("{}-{random}", generation + 1));
+        self.time.insert("modified".to_owned(), now.to_string().into());
+        self.document.set("dist-tags", &self.dist_tags).map_err(damaged)?;
+        self.document.set("versions", &self.versions).map_err(damaged)?;
+        self.document.set("time", &self.time).map_err(damaged)?;
+        self.document.set("_holdfast", &self.notes).map_err(damaged)?;
+        // An older system kept the last tarball in here, as base64.
+        self.document.remove("_attachments");
+        serde_json::to_vec(&self.document).map_err(damaged)
+    }
+}
+
+/// Cuts a text at a character boundary.
+fn truncated(text: &str, max_bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(max_bytes)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: &str = "2026-11-23T12:00:00.000Z";
+
+    fn now() -> Timestamp {
+        NOW.parse().unwrap()
+    }
+
+    fn publication(version: &str, tag: &str) -> Publication {
+        Publication {
+            version: version.parse().unwrap(),
+            manifest: Map::from_iter([
+                ("name".to_owned(), "tool".into()),
+                ("version".to_owned(), version.into()),
+                ("description".to_owned(), format!("at {version}").into()),
+            ]),
+            tag: tag.parse().unwrap(),
+            publisher: Maintainer { name: "ann".to_owned(), email: "ann@example.com".to_owned() },
+            readme: Some(format!("readme of {version}")),
+            tarball_digest: format!("d{version}"),
+        }
+    }
+
+    fn stored(steps: &[(&str, &str)]) -> Vec<u8> {
+        let mut document = HostedPackument::new(&"tool".parse().unwrap(), now());
+        for (version, tag) in steps {
+            document.publish(&publication(version, tag), now()).unwrap();
+        }
+        document.into_stored("r1", now()).unwrap()
+    }
+
+    fn json(bytes: &[u8]) -> Value {
+        serde_json::from_slice(bytes).unwrap()
+    }
+
+    #[test]
+    fn the_first_version_is_latest_whatever_its_tag() {
+        let document = json(&stored(&[("1.0.0-beta.1", "beta")]));
+        assert_eq!(document["dist-tags"], serde_json::json!({"beta": "1.0.0-beta.1", "latest": "1.0.0-beta.1"}));
+        assert_eq!(document["_rev"], "1-r1");
+        assert_eq!(document["readme"], "readme of 1.0.0-beta.1");
+    }
+
+    #[test]
+    fn a_tagged_version_leaves_latest_and_its_texts_alone() {
+        let document = json(&stored(&[("1.0.0", "latest"), ("2.0.0-rc.1", "next")]));
+        assert_eq!(document["dist-tags"]["latest"], "1.0.0");
+        assert_eq!(document["description"], "at 1.0.0");
+        assert_eq!(document["time"]["2.0.0-rc.1"], NOW);
+    }
+
+    #[test]
+    fn a_number_is_never_used_twice() {
+        let bytes = stored(&[("1.0.0", "latest"), ("1.1.0", "latest")]);
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        assert_eq!(
+            document.publish(&publication("1.1.0", "latest"), now()),
+            Err(EditError::VersionTaken("1.1.0".to_owned()))
+        );
+        document.unpublish(&["1.1.0".to_owned()], "ann", now()).unwrap();
+        let bytes = document.into_stored("r2", now()).unwrap();
+        assert_eq!(json(&bytes)["dist-tags"]["latest"], "1.0.0");
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        assert!(document.publish(&publication("1.1.0", "latest"), now()).is_err());
+        document.unpublish_all("ann", now()).unwrap();
+        let bytes = document.into_stored("r3", now()).unwrap();
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        assert!(!document.head().exists);
+        assert!(document.publish(&publication("1.0.0", "latest"), now()).is_err());
+        assert!(document.publish(&publication("1.2.0", "latest"), now()).is_ok());
+        assert!(document.head().exists);
+    }
+
+    #[test]
+    fn latest_moves_to_the_highest_stable_version_left() {
+        let bytes = stored(&[
+            ("1.0.0", "latest"),
+            ("1.10.0", "old"),
+            ("1.9.0", "old2"),
+            ("2.0.0-beta", "b"),
+            ("3.0.0", "latest"),
+        ]);
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        document.unpublish(&["3.0.0".to_owned()], "ann", now()).unwrap();
+        assert_eq!(document.dist_tags()["latest"], "1.10.0");
+    }
+
+    #[test]
+    fn deprecation_is_never_an_empty_text() {
+        let bytes = stored(&[("1.0.0", "latest")]);
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        document.deprecate(&[("1.0.0".to_owned(), Some("old".to_owned()))]).unwrap();
+        let bytes = document.into_stored("r2", now()).unwrap();
+        assert_eq!(json(&bytes)["versions"]["1.0.0"]["deprecated"], "old");
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        document.deprecate(&[("1.0.0".to_owned(), Some(String::new()))]).unwrap();
+        assert!(json(&document.into_stored("r3", now()).unwrap())["versions"]["1.0.0"].get("deprecated").is_none());
+    }
+
+    #[test]
+    fn an_older_systems_document_is_read() {
+        let bytes = br#"{"_id":"tool","name":"tool","dist-tags":{"latest":"1.0.0"},"versions":{"1.0.0":{"name":"tool",
+            "version":"1.0.0","dist":{"tarball":"undefined/tool/-/tool-1.0.0.tgz","shasum":"x"}}},
+            "_attachments":{"tool-1.0.0.tgz":{"data":"AAAA"}}}"#;
+        let mut document = HostedPackument::parse(bytes).unwrap();
+        assert_eq!(document.tarball_digest("1.0.0"), None);
+        assert!(document.publish(&publication("1.0.0", "latest"), now()).is_err());
+        document.publish(&publication("1.1.0", "latest"), now()).unwrap();
+        let stored = json(&document.into_stored("r", now()).unwrap());
+        assert!(stored.get("_attachments").is_none());
+        assert_eq!(stored["versions"].as_object().unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,54 @@
+//! Failures on demand, for tests that must see what happens when a store fails or the process dies between two writes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::error::Error;
+
+/// What a planned failure looks like to the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The write is not done and fails.
+    Before,
+    /// The write is done and yet answered with an error: an unclear answer.
+    After,
+    /// This write and every one after it fail, as after a `kill -9`.
+    Dead,
+    /// The disk is full.
+    Full,
+}
+
+/// Lets the n-th write of a store fail. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct FaultPlan {
+    fault: Fault,
+    /// Which write fails, counted from zero.
+    at: usize,
+    writes: Arc<AtomicUsize>,
+}
+
+impl FaultPlan {
+    /// The `at`-th write from now fails in this way.
+    pub fn new(fault: Fault, at: usize) -> Self {
+        Self { fault, at, writes: Arc::default() }
+    }
+
+    /// How many writes were tried so far.
+    pub fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    /// Runs a write, or fails in its place.
+    pub(super) fn apply<T>(&self, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        let count = self.writes.fetch_add(1, Ordering::SeqCst);
+        let injected = || Error::Unavailable(io::Error::other("a planned fault"));
+        match self.fault {
+            Fault::Before if count == self.at => Err(injected()),
+            Fault::After if count == self.at => write().and_then(|_| Err(injected())),
+            Fault::Dead if count >= self.at => Err(injected()),
+            Fault::Full if count >= self.at => Err(Error::Full(io::ErrorKind::StorageFull.into())),
+            _ => write(),
+        }
+    }
+}

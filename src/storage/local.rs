@@ -1,0 +1,255 @@
+//! Objects as files below one directory that one process owns.
+//!
+//! A write goes to a file in `-/staging/`, is synced, is renamed (or, create-only, hard-linked) into place, and then the
+//! directory is synced: after the call returns, the object survives a power cut, and at no time does a reader see half
+//! of it. Leftovers of a crash can only lie in `-/staging/`, so that clearing them at start looks at one directory.
+//!
+//! Every function here blocks; [`super::Store`] runs them off the async threads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::{Durability, Existing};
+use crate::keys::Key;
+
+const STAGING: &str = "-/staging";
+const LOCK: &str = "-/lock";
+
+/// The directory, owned until this is dropped.
+#[derive(Debug)]
+pub(super) struct Local {
+    root: PathBuf,
+    /// Holds the lock; the operating system gives it up when the process ends, however it ends.
+    _lock: File,
+    next_staged: AtomicU64,
+}
+
+/// An open object: reads are positioned, so one open file serves many readers.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) size_bytes: u64,
+    pub(super) etag: String,
+    pub(super) modified_seconds: i64,
+}
+
+/// A file that is being written and has no key yet. Removed when dropped without [`Staged::keep`].
+#[derive(Debug)]
+pub(super) struct Staged {
+    path: PathBuf,
+    pub(super) file: File,
+}
+
+impl Local {
+    /// Takes the directory over, making it when it is absent, and clears what a crash left half-written.
+    pub(super) fn open(root: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(root.join(STAGING))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(Error::Locked),
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
+        for leftover in fs::read_dir(root.join(STAGING))? {
+            fs::remove_file(leftover?.path())?;
+        }
+        Ok(Self { root: root.to_owned(), _lock: lock, next_staged: AtomicU64::new(0) })
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.root.join(key.as_str())
+    }
+
+    pub(super) fn read(&self, key: &Key) -> Result<Bytes, Error> {
+        let mut file = File::open(self.path(key)).map_err(not_found_below_a_file)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes.into())
+    }
+
+    pub(super) fn open_object(&self, key: &Key) -> Result<OpenFile, Error> {
+        let file = File::open(self.path(key)).map_err(not_found_below_a_file)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(Error::NotFound);
+        }
+        Ok(OpenFile {
+            size_bytes: metadata.len(),
+            etag: format!(
+                "{:x}-{:x}-{:x}",
+                metadata.ino(),
+                metadata.mtime_nsec() + metadata.mtime() * 1_000_000_000,
+                metadata.len()
+            ),
+            modified_seconds: metadata.mtime(),
+            file,
+        })
+    }
+
+    pub(super) fn stage(&self) -> Result<Staged, Error> {
+        let number = self.next_staged.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join(STAGING).join(number.to_string());
+        let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
+        Ok(Staged { path, file })
+    }
+
+    /// Makes a staged file the object under the key.
+    pub(super) fn keep(
+        &self,
+        staged: &Staged,
+        key: &Key,
+        existing: Existing,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        if durability == Durability::Synced {
+            staged.file.sync_all()?;
+        }
+        let path = self.path(key);
+        let directory = path.parent().unwrap_or(&self.root);
+        make_directories(&self.root, directory)?;
+        match existing {
+            Existing::Replace => fs::rename(&staged.path, &path)?,
+            // A hard link fails when the name is taken, atomically; a rename would replace.
+            Existing::Refuse => fs::hard_link(&staged.path, &path)?,
+        }
+        if durability == Durability::Synced {
+            sync_directory(directory)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn write(
+        &self,
+        key: &Key,
+        bytes: &[u8],
+        existing: Existing,
+        durability: Durability,
+    ) -> Result<(), Error> {
+        let mut staged = self.stage()?;
+        staged.file.write_all(bytes)?;
+        self.keep(&staged, key, existing, durability)
+    }
+
+    pub(super) fn delete(&self, key: &Key) -> Result<(), Error> {
+        let path = self.path(key);
+        fs::remove_file(&path).map_err(not_found_below_a_file)?;
+        if let Some(directory) = path.parent() {
+            sync_directory(directory)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `found` with every key, hosted names first, in no particular order. Ends early when `found` says so.
+    pub(super) fn list(&self, found: &mut dyn FnMut(Key) -> bool) -> Result<(), Error> {
+        list_below(&self.root, &self.root, found).map(|_| ())
+    }
+
+    /// Writes and removes one small file, to learn whether writes work now.
+    pub(super) fn probe(&self) -> Result<(), Error> {
+        let mut staged = self.stage()?;
+        staged.file.write_all(b"probe")?;
+        staged.file.sync_all()?;
+        Ok(())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl OpenFile {
+    /// Reads up to `length` bytes from `offset`. Shorter only at the end of the file.
+    pub(super) fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        read_at(&self.file, offset, length)
+    }
+}
+
+impl Staged {
+    /// A second handle to the same bytes, for readers that follow the writer.
+    pub(super) fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Rewinds and hands the file out for reading from its start.
+    pub(super) fn rewind(&mut self) -> io::Result<&mut File> {
+        self.file.seek(SeekFrom::Start(0))?;
+        Ok(&mut self.file)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // After a rename the name is gone already; after a hard link it is the second name. A failure leaves a file
+        // that the next start clears.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Reads up to `length` bytes from `offset` without moving the file's own position.
+pub(super) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+    let mut buffer = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer.into())
+}
+
+/// `a/b` where `a` is a file answers "not a directory"; for a store that is simply an absent object.
+fn not_found_below_a_file(error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename | io::ErrorKind::IsADirectory => Error::NotFound,
+        _ => error.into(),
+    }
+}
+
+/// Makes the missing directories from `root` down, and syncs the parent of each new one: a file in a directory whose
+/// own entry was lost is lost too.
+fn make_directories(root: &Path, directory: &Path) -> Result<(), Error> {
+    if directory == root || directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().unwrap_or(root);
+    make_directories(root, parent)?;
+    match fs::create_dir(directory) {
+        Ok(()) => sync_directory(parent),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), Error> {
+    File::open(directory)?.sync_all()?;
+    Ok(())
+}
+
+fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key) -> bool) -> Result<bool, Error> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
+        if entry.file_type()?.is_dir() {
+            if relative != STAGING && !list_below(root, &path, found)? {
+                return Ok(false);
+            }
+        } else if relative != LOCK
+            && let Some(key) = Key::listed(relative)
+            && !found(key)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,150 @@
+//! Writing an object in pieces, with readers that follow while it is still being written.
+
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use tokio::sync::watch;
+
+use super::error::Error;
+use super::fault::FaultPlan;
+use super::local::{self, Local, Staged};
+use super::{Durability, Existing, blocking, faulty};
+use crate::keys::Key;
+
+const FOLLOW_CHUNK_BYTES: u64 = 256 * 1024;
+
+/// How far a staged object has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// This many bytes can be read; more may come.
+    Growing(u64),
+    /// All bytes are there and were found right.
+    Complete(u64),
+}
+
+/// An object on its way. Dropping it without [`Upload::keep`] leaves nothing behind.
+#[derive(Debug)]
+pub struct Upload {
+    local: Arc<Local>,
+    faults: Option<FaultPlan>,
+    staged: Option<Staged>,
+    reader: Arc<File>,
+    written: u64,
+    progress: watch::Sender<Progress>,
+}
+
+/// Reads a staged object from its start while it grows. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Follower {
+    reader: Arc<File>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// Why a follower did not get all bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The writer gave up: what was read so far must not be believed.
+    #[error("the transfer was given up before it was complete")]
+    Aborted,
+    /// The staged bytes could not be read.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Upload {
+    pub(super) fn new(local: Arc<Local>, faults: Option<FaultPlan>, staged: Staged) -> Result<Self, Error> {
+        let reader = Arc::new(staged.reader()?);
+        let (progress, _) = watch::channel(Progress::Growing(0));
+        Ok(Self { local, faults, staged: Some(staged), reader, written: 0, progress })
+    }
+
+    /// Appends bytes. They can be followed when this returns; they are not durable yet.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
+        let length = bytes.len() as u64;
+        let Some(mut staged) = self.staged.take() else { return Err(broken()) };
+        // Cut here, the staged file is dropped by the closure and the upload is broken: nothing half-done remains.
+        let (outcome, staged) = blocking(move || {
+            let outcome = staged.file.write_all(&bytes);
+            Ok((outcome, staged))
+        })
+        .await?;
+        outcome?;
+        self.staged = Some(staged);
+        self.written += length;
+        self.progress.send_replace(Progress::Growing(self.written));
+        Ok(())
+    }
+
+    /// A reader of all bytes written and to be written.
+    pub fn follow(&self) -> Follower {
+        Follower { reader: Arc::clone(&self.reader), progress: self.progress.subscribe() }
+    }
+
+    /// Tells followers that the bytes are all there and right. Call it before [`Upload::keep`], so that clients need
+    /// not wait for the disk to sync.
+    pub fn complete(&self) {
+        self.progress.send_replace(Progress::Complete(self.written));
+    }
+
+    /// Runs a function over all bytes written so far, from the first, off the async threads.
+    pub async fn inspect<T: Send + 'static>(
+        &mut self,
+        look: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let Some(mut staged) = self.staged.take() else { return Err(broken()) };
+        let (found, staged) = blocking(move || {
+            let found = look(staged.rewind()?);
+            Ok((found, staged))
+        })
+        .await?;
+        self.staged = Some(staged);
+        Ok(found)
+    }
+
+    /// Gives the object its key: from now on it is there, whole. With [`Durability::Synced`] it survives a power cut
+    /// when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] with [`Existing::Refuse`] when the key is taken.
+    pub async fn keep(mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
+        let Some(staged) = self.staged.take() else { return Err(broken()) };
+        let (local, faults, key) = (Arc::clone(&self.local), self.faults.clone(), key.clone());
+        blocking(move || faulty(faults.as_ref(), || local.keep(&staged, &key, existing, durability))).await
+    }
+}
+
+impl Follower {
+    /// The bytes in order, as they arrive. Ends in an error when the writer gives up.
+    pub fn stream(self) -> impl Stream<Item = Result<Bytes, FollowError>> + Send + 'static {
+        stream::try_unfold((self, 0u64), |(mut follower, offset)| async move {
+            let available = loop {
+                let progress = *follower.progress.borrow_and_update();
+                match progress {
+                    Progress::Complete(size) if size == offset => return Ok(None),
+                    Progress::Growing(size) | Progress::Complete(size) if size > offset => break size - offset,
+                    _ => {}
+                }
+                if follower.progress.changed().await.is_err() {
+                    // The writer is gone. It may have completed in between, which the next look tells.
+                    let progress = *follower.progress.borrow();
+                    if !matches!(progress, Progress::Complete(_)) {
+                        return Err(FollowError::Aborted);
+                    }
+                }
+            };
+            let length = usize::try_from(available.min(FOLLOW_CHUNK_BYTES)).unwrap_or(usize::MAX);
+            let reader = Arc::clone(&follower.reader);
+            let bytes = blocking(move || Ok(local::read_at(&reader, offset, length)?)).await?;
+            let next = offset + bytes.len() as u64;
+            Ok(Some((bytes, (follower, next))))
+        })
+    }
+}
+
+/// A write that was cut short has taken the staged file with it.
+fn broken() -> Error {
+    Error::Unavailable(std::io::Error::other("an earlier write of this upload was cut short"))
+}
