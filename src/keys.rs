@@ -91,3 +91,8 @@ pub fn token(hash: &str) -> Key {
 pub fn stars(user: &str) -> Key {
     Key(format!("-/stars/{}.json", crate::npm::integrity::hex(user.as_bytes())))
 }
+
+/// There while changes may be missing from the search index; gone after an orderly stop.
+pub fn index_running() -> Key {
+    Key("-/catalog/running".to_owned())
+}

@@ -1,6 +1,17 @@
 //! Holdfast: a private npm registry. Start with `ARCHITECTURE.md`.
 
+pub mod app;
+pub mod auth;
+pub mod cli;
 pub mod clock;
+pub mod http;
 pub mod keys;
 pub mod npm;
+pub mod registry;
+pub mod search;
+pub mod secret;
+pub mod serve;
+pub mod settings;
 pub mod storage;
+pub mod telemetry;
+pub mod upstream;

@@ -1,1 +1,23 @@
-fn main() {}
+//! The `holdfast` program: reads the command line, runs the command, tells what went wrong.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use holdfast::cli::{self, Cli, output};
+
+/// glibc's allocator keeps the memory of large packuments after they are gone; this one gives it back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            output::message(&format!("holdfast: {error}"));
+            for cause in error.chain().skip(1) {
+                output::message(&format!("  because: {cause}"));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

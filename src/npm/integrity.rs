@@ -58,6 +58,11 @@ impl Digests {
         hex(&self.sha1)
     }
 
+    /// The sha512 in hex, as provenance statements name it.
+    pub fn sha512_hex(&self) -> String {
+        hex(&self.sha512)
+    }
+
     /// The first 128 bits of the sha512 in hex: enough to keep two uploads of one version apart in an object key.
     pub fn short(&self) -> String {
         hex(&self.sha512[..16])

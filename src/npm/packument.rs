@@ -193,6 +193,21 @@ impl<'a> HostedPackument<'a> {
         self.notes.tarballs.get(number).map(String::as_str)
     }
 
+    /// The digests in the keys of several versions' tarballs.
+    pub fn tarball_digests(&self, numbers: &[String]) -> Vec<(String, Option<String>)> {
+        numbers.iter().map(|number| (number.clone(), self.tarball_digest(number).map(ToOwned::to_owned))).collect()
+    }
+
+    /// Whether a user has starred the package.
+    pub fn is_starred_by(&self, user: &str) -> bool {
+        self.document.object("users").is_some_and(|users| users.get(user).is_some())
+    }
+
+    /// When a version was published.
+    pub fn published_at(&self, number: &str) -> Option<Timestamp> {
+        self.time_of(number)
+    }
+
     fn time_of(&self, key: &str) -> Option<Timestamp> {
         self.time.get(key)?.as_str()?.parse().ok()
     }

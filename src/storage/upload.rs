@@ -124,8 +124,11 @@ impl Follower {
                 let progress = *follower.progress.borrow_and_update();
                 match progress {
                     Progress::Complete(size) if size == offset => return Ok(None),
-                    Progress::Growing(size) | Progress::Complete(size) if size > offset => break size - offset,
-                    _ => {}
+                    Progress::Complete(size) => break size - offset,
+                    // The last byte is held back until the writer says that all is right: a reader who knows the
+                    // size would otherwise take wrong bytes for a whole file.
+                    Progress::Growing(size) if size > offset + 1 => break size - 1 - offset,
+                    Progress::Growing(_) => {}
                 }
                 if follower.progress.changed().await.is_err() {
                     // The writer is gone. It may have completed in between, which the next look tells.

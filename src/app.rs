@@ -1,0 +1,124 @@
+//! Everything that a request may use, and how it is put together.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use crate::auth::{Auth, Policy};
+use crate::clock::Clock;
+use crate::registry::{self, Registry, SourceError, Sources};
+use crate::search::{self, Opened, SearchIndex};
+use crate::settings::Settings;
+use crate::storage::{self, Store};
+use crate::upstream::{self, Upstream};
+
+/// The application. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// What a registry does.
+    pub registry: Registry,
+    /// The time.
+    pub clock: Clock,
+    /// How this server is seen from outside.
+    pub public: Arc<PublicAddress>,
+    /// Work that outlives a request. A stop waits for it.
+    pub tasks: TaskTracker,
+    /// Ends the tasks that run for ever.
+    stop: CancellationToken,
+}
+
+/// How this server is seen from outside.
+#[derive(Debug, Clone)]
+pub struct PublicAddress {
+    /// Fixed by a setting, else taken from each request.
+    pub url: Option<Url>,
+    /// Whose word about the outside address is taken.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The listener is on a loopback address: nobody else is on the line.
+    pub is_loopback: bool,
+}
+
+/// Why the application cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory is of no use.
+    #[error("the data directory `{directory}` cannot be used")]
+    Storage {
+        /// As it was set.
+        directory: String,
+        /// Why.
+        #[source]
+        source: storage::Error,
+    },
+    /// An upstream's settings are wrong.
+    #[error("the upstream `{name}` cannot be set up")]
+    Upstream {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: upstream::BuildError,
+    },
+    /// Claims and upstreams contradict each other.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Sources(Vec<SourceError>),
+    /// The search index cannot be made.
+    #[error("the search index cannot be opened")]
+    Search(#[from] search::Error),
+}
+
+impl App {
+    /// Opens the store and puts everything together. No network call, nothing scanned.
+    pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
+        let store = Store::open(&settings.storage.directory).map_err(|source| StartError::Storage {
+            directory: settings.storage.directory.display().to_string(),
+            source,
+        })?;
+        Self::with_store(settings, clock, store)
+    }
+
+    /// As [`App::start`], over a store that is open already.
+    pub fn with_store(settings: &Settings, clock: Clock, store: Store) -> Result<Self, StartError> {
+        let mut upstreams = Vec::new();
+        for upstream in &settings.upstreams {
+            let built = Upstream::new(upstream.client.clone(), clock.clone())
+                .map_err(|source| StartError::Upstream { name: upstream.client.name.clone(), source })?;
+            upstreams.push((upstream.packages.clone(), built));
+        }
+        let sources = Sources::new(settings.packages.claims.clone(), upstreams).map_err(StartError::Sources)?;
+        let (search, opened) = SearchIndex::open(&store.derived_path("search"))?;
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let registry = Registry::new(registry::Parts {
+            auth: Auth::new(store.clone(), clock.clone(), settings.registration_is_open()),
+            policy: Policy { anonymous_read: settings.anonymous_may_read(), owners_only: settings.access.owners_only },
+            sources,
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            limits: settings.limits.clone(),
+            cache_bytes: settings.cache.memory_bytes,
+            search,
+            store,
+        });
+        tasks.spawn({
+            let (registry, stop) = (registry.clone(), stop.clone());
+            async move { registry.keep_index(opened == Opened::Fresh, stop).await }
+        });
+        let public = PublicAddress {
+            url: settings.server.public_url.clone(),
+            trusted_proxies: settings.server.trusted_proxies.clone(),
+            is_loopback: settings.server.listen.ip().is_loopback(),
+        };
+        Ok(Self { registry, clock, public: Arc::new(public), tasks, stop })
+    }
+
+    /// Lets the tasks end and waits for them. What was acknowledged needs no waiting: it is durable already.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

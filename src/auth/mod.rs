@@ -1,0 +1,313 @@
+//! Who is calling, and may they.
+//!
+//! Accounts and tokens are objects in the store. A token is looked up by its hash and remembered for a while, so that
+//! a known token costs no storage call; no password is ever hashed for a request that carries a token.
+
+mod caller;
+mod password;
+mod policy;
+pub mod random;
+mod token;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+
+pub use caller::{Caller, User};
+pub use password::{PasswordError, Passwords};
+pub use policy::{Action, Decision, Policy};
+pub use token::{Token, TokenHash, TokenRecord};
+
+use crate::clock::Clock;
+use crate::keys;
+use crate::storage::{self, Change, Store, UpdateError};
+
+/// npm's own limit for user names.
+const MAX_USER_NAME_BYTES: usize = 214;
+/// Long enough for every pass phrase, short enough that hashing it costs nothing extra.
+const MAX_PASSWORD_BYTES: usize = 1024;
+/// Known and unknown tokens remembered; about 200 bytes each.
+const REMEMBERED_TOKENS: usize = 10_000;
+
+/// A local account as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The account's name, as it is shown.
+    pub name: String,
+    /// May be empty.
+    pub email: String,
+    /// PHC text of the password's hash.
+    password: String,
+    /// RFC 3339.
+    pub created: String,
+}
+
+/// Credentials as a client may send them.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// Nothing.
+    None,
+    /// `Authorization: Bearer`.
+    Bearer(Token),
+    /// `Authorization: Basic`.
+    Basic {
+        /// The account's name.
+        user: String,
+        /// In clear text.
+        password: String,
+    },
+}
+
+/// Why somebody could not be signed in or recognised.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The token is unknown, revoked or not one of ours.
+    #[error("the token is not known here")]
+    UnknownToken,
+    /// The name or the password is wrong.
+    #[error("the user name or the password is wrong")]
+    WrongPassword,
+    /// There is no such account and new ones are not taken.
+    #[error("registration is closed")]
+    RegistrationClosed,
+    /// The name cannot be an account's name.
+    #[error("the user name is not allowed")]
+    BadName,
+    /// Empty or overlong.
+    #[error("the password is not allowed")]
+    BadPassword,
+    /// Too many at once.
+    #[error("too many sign-ins at once")]
+    Busy,
+    /// The store failed.
+    #[error("accounts could not be read or written")]
+    Store(#[from] storage::Error),
+    /// A stored record cannot be read.
+    #[error("a stored account is damaged")]
+    Damaged,
+}
+
+impl From<PasswordError> for Error {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Self::Busy,
+            PasswordError::Failed => Self::Damaged,
+        }
+    }
+}
+
+/// Accounts and tokens. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    store: Store,
+    clock: Clock,
+    passwords: Passwords,
+    registration_open: bool,
+    tokens: Arc<Cache<TokenHash, Option<Arc<User>>>>,
+}
+
+impl Auth {
+    /// Over a store; `registration_open` says whether signing in with an unknown name makes an account.
+    pub fn new(store: Store, clock: Clock, registration_open: bool) -> Self {
+        let tokens = Arc::new(Cache::new(REMEMBERED_TOKENS));
+        Self { store, clock, passwords: Passwords::default(), registration_open, tokens }
+    }
+
+    /// Who sent these credentials.
+    ///
+    /// # Errors
+    /// [`Error::UnknownToken`] and [`Error::WrongPassword`] for credentials that are wrong; no credentials are no error.
+    pub async fn authenticate(&self, credentials: Credentials) -> Result<Caller, Error> {
+        match credentials {
+            Credentials::None => Ok(Caller::Anonymous),
+            Credentials::Bearer(token) => self.user_of_token(&token).await,
+            Credentials::Basic { user, password } => {
+                let account = self.account(&user).await?.ok_or(Error::WrongPassword)?;
+                self.check_password(&account, password).await?;
+                Ok(Caller::User(User { name: account.name, email: account.email }))
+            }
+        }
+    }
+
+    async fn user_of_token(&self, token: &Token) -> Result<Caller, Error> {
+        if !token.is_well_formed() {
+            return Err(Error::UnknownToken);
+        }
+        let hash = token.hash();
+        let user = self
+            .tokens
+            .get_or_insert_async(&hash, async {
+                let Some(record) = read_json::<TokenRecord>(&self.store, &keys::token(hash.as_str())).await? else {
+                    return Ok(None);
+                };
+                let account = self.account(&record.user).await?;
+                Ok::<_, Error>(account.map(|account| Arc::new(User { name: account.name, email: account.email })))
+            })
+            .await?;
+        user.map(|user| Caller::User((*user).clone())).ok_or(Error::UnknownToken)
+    }
+
+    /// Signs in by name and password, and makes the account when there is none and registration is open. Returns a
+    /// new token, which is durable when this returns.
+    pub async fn sign_in(&self, name: &str, password: String, email: &str) -> Result<Token, Error> {
+        check_user_name(name)?;
+        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
+            return Err(Error::BadPassword);
+        }
+        let account = match self.account(name).await? {
+            Some(account) => {
+                self.check_password(&account, password).await?;
+                account
+            }
+            None if self.registration_open => self.register(name, password, email).await?,
+            None => return Err(Error::RegistrationClosed),
+        };
+        self.issue_token(&account.name).await
+    }
+
+    async fn register(&self, name: &str, password: String, email: &str) -> Result<Account, Error> {
+        let hash = self.passwords.hash(password.clone()).await?;
+        let created = self.clock.now().to_string();
+        let account = Account { name: name.to_owned(), email: email.to_owned(), password: hash, created };
+        match self.store.create(&keys::user(name), to_json(&account)?).await {
+            Ok(()) => Ok(account),
+            // Somebody registered the same name in this moment: then this is a sign-in.
+            Err(storage::Error::Exists) => {
+                let account = self.account(name).await?.ok_or(Error::Damaged)?;
+                self.check_password(&account, password).await?;
+                Ok(account)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn check_password(&self, account: &Account, password: String) -> Result<(), Error> {
+        if self.passwords.verify(password, account.password.clone()).await? {
+            Ok(())
+        } else {
+            Err(Error::WrongPassword)
+        }
+    }
+
+    async fn issue_token(&self, user: &str) -> Result<Token, Error> {
+        let token = Token::generate();
+        let record = TokenRecord { user: user.to_owned(), created: self.clock.now().to_string() };
+        self.store.create(&keys::token(token.hash().as_str()), to_json(&record)?).await?;
+        Ok(token)
+    }
+
+    /// Makes a token useless. True when it was one. At once on this process.
+    pub async fn revoke(&self, token: &Token) -> Result<bool, Error> {
+        let hash = token.hash();
+        let outcome = self.store.delete(&keys::token(hash.as_str())).await;
+        self.tokens.insert(hash, None);
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(storage::Error::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A local account by its name.
+    pub async fn account(&self, name: &str) -> Result<Option<Account>, Error> {
+        if check_user_name(name).is_err() {
+            return Ok(None);
+        }
+        read_json(&self.store, &keys::user(name)).await
+    }
+
+    /// The packages that a user has starred, in order of name.
+    pub async fn stars(&self, user: &str) -> Result<Vec<String>, Error> {
+        Ok(read_json(&self.store, &keys::stars(user)).await?.unwrap_or_default())
+    }
+
+    /// Remembers or forgets a star in the user's own list.
+    pub async fn set_star(&self, user: &str, package: &str, starred: bool) -> Result<(), Error> {
+        let package = package.to_owned();
+        let change = move |stored: Option<Bytes>| {
+            let mut names: std::collections::BTreeSet<String> =
+                stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            let changed = if starred { names.insert(package) } else { names.remove(&package) };
+            let bytes = serde_json::to_vec(&names).unwrap_or_default();
+            Ok::<_, Infallible>(if changed { Change::Write(bytes.into(), ()) } else { Change::Keep(()) })
+        };
+        self.store.update(&keys::stars(user), change).await.map_err(|error| match error {
+            UpdateError::Refused(never) => match never {},
+            UpdateError::Store(error) => Error::Store(error),
+        })
+    }
+
+    /// Sets an account's mail address.
+    pub async fn set_email(&self, user: &str, email: &str) -> Result<(), Error> {
+        let email = email.to_owned();
+        let change = move |stored: Option<Bytes>| {
+            let mut account: Account =
+                stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or(Error::Damaged)?;
+            account.email = email;
+            Ok(Change::Write(to_json(&account)?, ()))
+        };
+        self.store.update(&keys::user(user), change).await.map_err(|error| match error {
+            UpdateError::Refused(error) => error,
+            UpdateError::Store(error) => Error::Store(error),
+        })?;
+        // Names and addresses are remembered with tokens.
+        self.tokens.clear();
+        Ok(())
+    }
+}
+
+/// npm's rules: nothing that cannot stand in a URL, nothing that starts with a dot, no colon (Basic authentication).
+fn check_user_name(name: &str) -> Result<(), Error> {
+    let forbidden = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/' | '\\' | '%' | '?' | '#');
+    let is_bad =
+        name.is_empty() || name.len() > MAX_USER_NAME_BYTES || name.starts_with('.') || name.contains(forbidden);
+    if is_bad { Err(Error::BadName) } else { Ok(()) }
+}
+
+async fn read_json<T: for<'de> Deserialize<'de>>(store: &Store, key: &keys::Key) -> Result<Option<T>, Error> {
+    match store.read(key).await {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|_| Error::Damaged),
+        Err(storage::Error::NotFound) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn to_json(record: &impl Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(record).map(Bytes::from).map_err(|_| Error::Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn auth(registration_open: bool) -> (tempfile::TempDir, Auth) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        (directory, Auth::new(store, Clock::default(), registration_open))
+    }
+
+    #[tokio::test]
+    async fn a_token_is_its_users_until_it_is_revoked() {
+        let (_directory, auth) = auth(true);
+        let token = auth.sign_in("ann", "secret".to_owned(), "ann@example.com").await.unwrap();
+        let caller = auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
+        assert_eq!(caller.id(), "ann");
+        assert!(matches!(auth.sign_in("ann", "wrong".to_owned(), "").await, Err(Error::WrongPassword)));
+        assert!(auth.revoke(&token).await.unwrap());
+        let refused = auth.authenticate(Credentials::Bearer(token.clone())).await;
+        assert!(matches!(refused, Err(Error::UnknownToken)));
+        assert!(!auth.revoke(&token).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn strangers_cannot_register_where_that_is_closed() {
+        let (_directory, auth) = auth(false);
+        assert!(matches!(auth.sign_in("ann", "x".to_owned(), "").await, Err(Error::RegistrationClosed)));
+        for name in ["", ".x", "a/b", "a:b", "a\nb", "a b"] {
+            assert!(matches!(auth.sign_in(name, "x".to_owned(), "").await, Err(Error::BadName)), "{name:?}");
+        }
+    }
+}

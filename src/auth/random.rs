@@ -1,0 +1,27 @@
+//! The only source of random numbers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::npm::integrity::hex;
+
+/// Bytes from the operating system's generator.
+///
+/// # Panics
+/// Never in practice: the generator of a running system does not fail, and there is nothing sensible to do without it.
+#[expect(clippy::disallowed_methods, clippy::expect_used, reason = "the one place; see Panics")]
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random generator works");
+    bytes
+}
+
+/// 128 random bits in hex: for revisions and request ids.
+pub fn id() -> String {
+    hex(&bytes::<16>())
+}
+
+/// 256 random bits in URL-safe letters: for secrets.
+pub fn secret() -> String {
+    URL_SAFE_NO_PAD.encode(bytes::<32>())
+}

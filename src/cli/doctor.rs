@@ -1,0 +1,230 @@
+//! `holdfast doctor`: is everything well, and if not, what to do.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{SettingsArgs, output, runtime, shown_url};
+use crate::clock::Clock;
+use crate::settings::Settings;
+use crate::storage::{self, Store};
+use crate::upstream::{self, Upstream};
+
+/// How far this machine's clock may be off before tokens, dates and caches go wrong.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
+
+/// Arguments of `holdfast doctor`.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: String,
+    verdict: Verdict,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Check {
+    fn good(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), verdict: Verdict::Good, found: found.into(), advice: None }
+    }
+
+    fn of(verdict: Verdict, what: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { what: what.into(), verdict, found: found.into(), advice: Some(advice.into()) }
+    }
+}
+
+pub(super) fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let settings = arguments.settings.load()?.settings;
+    let checks = runtime()?.block_on(checks(&settings));
+    if arguments.json {
+        output::json(&checks)?;
+    } else {
+        for check in &checks {
+            let mark = match check.verdict {
+                Verdict::Good => "ok     ",
+                Verdict::Warning => "warning",
+                Verdict::Bad => "BAD    ",
+            };
+            output::data(&format!("{mark}  {}: {}", check.what, check.found))?;
+            if let Some(advice) = &check.advice {
+                output::data(&format!("         {advice}"))?;
+            }
+        }
+    }
+    let is_well = checks.iter().all(|check| check.verdict != Verdict::Bad);
+    Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn checks(settings: &Settings) -> Vec<Check> {
+    let mut checks = vec![storage(settings).await];
+    checks.extend(own_upstream(settings));
+    if settings.upstreams.is_empty() {
+        checks.push(Check::good("upstream", "none, only packages published here can be installed"));
+    }
+    for upstream in &settings.upstreams {
+        checks.extend(self::upstream(&upstream.client).await);
+    }
+    checks.push(public_url(settings).await);
+    checks.push(access(settings));
+    checks
+}
+
+async fn storage(settings: &Settings) -> Check {
+    let directory = settings.storage.directory.display();
+    match Store::open(&settings.storage.directory) {
+        Ok(store) => match store.probe().await {
+            Ok(()) => Check::good("storage", format!("`{directory}` can be written and synced")),
+            Err(storage::Error::Full(_)) => {
+                Check::of(Verdict::Bad, "storage", format!("`{directory}` is full"), "Make room on that file system.")
+            }
+            Err(error) => Check::of(
+                Verdict::Bad,
+                "storage",
+                format!("`{directory}`: {error}"),
+                "Look at its permissions and its disk.",
+            ),
+        },
+        Err(storage::Error::Locked) => {
+            Check::good("storage", format!("`{directory}` is in use by a running server, which is well"))
+        }
+        Err(error) => Check::of(
+            Verdict::Bad,
+            "storage",
+            format!("`{directory}` cannot be used: {error}"),
+            "Give this user the right to write there, or choose another directory with --data DIR.",
+        ),
+    }
+}
+
+fn own_upstream(settings: &Settings) -> Option<Check> {
+    let own = settings.upstream_that_is_this_server()?;
+    Some(Check::of(
+        Verdict::Bad,
+        format!("upstream {}", own.client.name),
+        "is this very server",
+        "Name another registry with --upstream URL, or say --no-upstream.",
+    ))
+}
+
+/// Whether it answers, and, from the date it answers with, whether this machine's clock is right.
+async fn upstream(client: &upstream::Settings) -> Vec<Check> {
+    let what = format!("upstream {}", client.name);
+    let address = shown_url(&client.url);
+    let upstream = match Upstream::new(client.clone(), Clock::default()) {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            return vec![Check::of(
+                Verdict::Bad,
+                what,
+                format!("{address}: {error}"),
+                "Mend its settings (`holdfast config show`).",
+            )];
+        }
+    };
+    match upstream.ping().await {
+        Ok(date) => {
+            let mut checks = vec![Check::good(what, format!("{address} answers"))];
+            checks.extend(date.map(clock));
+            checks
+        }
+        Err(upstream::Error::NotFound) => vec![Check::good(what, format!("{address} answers"))],
+        Err(upstream::Error::Refused { status }) => vec![Check::of(
+            Verdict::Bad,
+            what,
+            format!("{address} refuses with status {status}"),
+            format!("Set its token with HOLDFAST__UPSTREAMS__{}__TOKEN.", client.name.to_uppercase()),
+        )],
+        Err(error) => vec![Check::of(
+            Verdict::Bad,
+            what,
+            format!("{address}: {error}"),
+            "Look at the network and the address; cached packages can be installed meanwhile.",
+        )],
+    }
+}
+
+fn clock(upstream_now: crate::npm::Timestamp) -> Check {
+    let off_millis = (Clock::default().now().as_millis() - upstream_now.as_millis()).unsigned_abs();
+    let off = Duration::from_millis(off_millis);
+    if off <= CLOCK_TOLERANCE {
+        Check::good("clock", "agrees with the upstream's")
+    } else {
+        Check::of(
+            Verdict::Warning,
+            "clock",
+            format!("is {} s off the upstream's", off.as_secs()),
+            "Set this machine's clock, best by NTP: dates of versions are taken from it.",
+        )
+    }
+}
+
+async fn public_url(settings: &Settings) -> Check {
+    let what = "public URL";
+    let Some(url) = &settings.server.public_url else {
+        return if settings.server.listen.ip().is_loopback() {
+            Check::good(what, "not set, each request's own address is used")
+        } else {
+            Check::of(
+                Verdict::Warning,
+                what,
+                "not set, tarball addresses follow what clients put into `Host`",
+                "Set --public-url URL to the address that clients use.",
+            )
+        };
+    };
+    // The public address of a registry is a registry: what finds out whether an upstream answers does here too.
+    let client = upstream::Settings { retries: 0, ..upstream::Settings::new("public-url", url.clone()) };
+    let answer = match Upstream::new(client, Clock::default()) {
+        Ok(upstream) => upstream.ping().await.map(|_| ()).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match answer {
+        Ok(()) => Check::good(what, format!("{} answers", shown_url(url))),
+        Err(why) => Check::of(
+            Verdict::Warning,
+            what,
+            format!("{} does not answer from here: {why}", shown_url(url)),
+            "Start the server, or look at the proxy in front of it and at DNS.",
+        ),
+    }
+}
+
+fn access(settings: &Settings) -> Check {
+    let is_loopback = settings.server.listen.ip().is_loopback();
+    match (is_loopback, settings.anonymous_may_read(), settings.registration_is_open()) {
+        (false, _, true) => Check::of(
+            Verdict::Warning,
+            "access",
+            "anybody who reaches the server can make an account and publish",
+            "Set `access.registration = \"closed\"` once the accounts are made.",
+        ),
+        (false, true, false) => Check::of(
+            Verdict::Warning,
+            "access",
+            "anybody who reaches the server can read every package",
+            "Set `access.anonymous_read = \"closed\"` unless that is meant.",
+        ),
+        (true, _, _) => Check::good("access", "the server listens to this machine only"),
+        (false, false, false) => Check::good("access", "reading needs an account and registration is closed"),
+    }
+}

@@ -1,0 +1,122 @@
+//! The command line: one file per command. Data goes to stdout, everything for people to stderr.
+
+mod config;
+mod doctor;
+pub mod output;
+mod routes;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use url::Url;
+
+use crate::settings::{DEFAULT_UPSTREAM, Flags, Loaded, Settings};
+
+/// A private npm registry that a team can trust with its supply chain.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast",
+    version,
+    about,
+    after_help = "\
+Examples:
+  holdfast serve                              the registry on http://127.0.0.1:4873
+  holdfast serve --listen 0.0.0.0:4873 --public-url https://npm.example/
+  holdfast doctor                             is everything well?
+  holdfast config show                        every setting and where it came from"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the registry
+    Serve(SettingsArgs),
+    /// Check storage, upstreams, clock and public URL, and say how to mend what is wrong
+    Doctor(doctor::DoctorArgs),
+    /// Look at the settings
+    Config(config::ConfigArgs),
+    /// List every route that the registry answers
+    Routes(routes::RoutesArgs),
+}
+
+/// Flags that are settings too. Every other setting can be given by file or environment.
+#[derive(Debug, Args)]
+pub struct SettingsArgs {
+    /// Address and port to listen on [default: 127.0.0.1:4873; setting `server.listen`]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// The data directory [default: holdfast-data; setting `storage.directory`]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// How clients reach this server, path prefix included [setting `server.public_url`]
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// The registry that public packages come from [default: the one npm uses on this machine; setting `upstreams.default.url`]
+    #[arg(long, value_name = "URL", conflicts_with = "no_upstream")]
+    upstream: Option<String>,
+    /// Host packages only, ask no other registry [setting `packages.proxy`]
+    #[arg(long)]
+    no_upstream: bool,
+    /// A settings file [default: holdfast.toml, where there is one; variable `HOLDFAST_CONFIG`]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    fn flags(&self) -> Flags {
+        let mut values = Vec::new();
+        let mut set = |key: &'static str, value: Option<String>| values.extend(value.map(|value| (key, value)));
+        set("server.listen", self.listen.as_ref().map(|listen| listen.replace("localhost:", "127.0.0.1:")));
+        set("storage.directory", self.data.as_ref().map(|path| path.display().to_string()));
+        set("server.public_url", self.public_url.clone());
+        set("upstreams.default.url", self.upstream.clone());
+        set("packages.proxy", self.no_upstream.then(|| "false".to_owned()));
+        // Naming an upstream says that it is to be asked, whatever a file says.
+        set("packages.proxy", self.upstream.as_ref().map(|_| "true".to_owned()));
+        Flags { file: self.config.clone(), values }
+    }
+
+    fn load(&self) -> anyhow::Result<Loaded> {
+        Settings::load(&self.flags()).map_err(|mistakes| {
+            let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  - {mistake}")).collect();
+            anyhow::anyhow!("the settings are wrong:\n{}", lines.join("\n"))
+        })
+    }
+}
+
+/// Runs a command line.
+///
+/// # Errors
+/// What stopped the command, for people.
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::Routes(arguments) => routes::run(&arguments),
+    }
+}
+
+/// Whether there is a default upstream, or none is wanted.
+fn has_upstream(settings: &Settings) -> bool {
+    !settings.packages.proxy || settings.upstreams.iter().any(|upstream| upstream.client.name == DEFAULT_UPSTREAM)
+}
+
+/// An upstream's address without anything that may be secret in it.
+fn shown_url(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Fails for addresses that cannot have credentials, which then have none.
+    let _ = shown.set_password(None);
+    let _ = shown.set_username("");
+    shown.to_string()
+}
+
+/// The runtime: as many workers as the machine has cores.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

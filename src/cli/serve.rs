@@ -1,0 +1,117 @@
+//! `holdfast serve`.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::serve;
+use crate::settings::{self, Settings};
+use crate::telemetry;
+
+pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
+    let mut loaded = arguments.load()?;
+    if !has_upstream(&loaded.settings) && find_upstream(&loaded.settings) {
+        loaded = arguments.load()?;
+    }
+    let settings = loaded.settings;
+    telemetry::start(&settings.log);
+    refuse_own_upstream(&settings)?;
+    runtime()?.block_on(serve(&settings))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Looks for npm's registry and writes it down. True when there is one to load now. A registry without an upstream
+/// still hosts packages, so that nothing was found is told and is no failure.
+fn find_upstream(settings: &Settings) -> bool {
+    let directory = &settings.storage.directory;
+    let found = match settings::default_upstream() {
+        Ok(found) => found,
+        Err(error) => {
+            output::message(&format!(
+                "holdfast: no upstream registry: {error}. Only packages published here can be installed; name one with --upstream URL, or say --no-upstream."
+            ));
+            return false;
+        }
+    };
+    match settings::remember(directory, &found) {
+        Ok(path) => {
+            output::message(&format!(
+                "holdfast: public packages come from {} (found by {}, written to {})",
+                shown_url(&found.url),
+                found.source,
+                path.display()
+            ));
+            true
+        }
+        Err(error) => {
+            output::message(&format!("holdfast: the upstream that was found could not be written down: {error}"));
+            false
+        }
+    }
+}
+
+fn refuse_own_upstream(settings: &Settings) -> anyhow::Result<()> {
+    let Some(own) = settings.upstream_that_is_this_server() else { return Ok(()) };
+    anyhow::bail!(
+        "the upstream `{}` ({}) is this very server: name another registry with --upstream URL, or say --no-upstream",
+        own.client.name,
+        shown_url(&own.client.url)
+    )
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let app = App::start(settings, Clock::default())?;
+    let bound = serve::bind(settings.server.listen, settings.server.max_connections)
+        .await
+        .context("another program may have this port: choose one with --listen 127.0.0.1:PORT")?;
+    let port = bound.address().map_or(settings.server.listen.port(), |address| address.port());
+    greet(settings, port);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    bound
+        .serve(app, async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await;
+    Ok(())
+}
+
+/// Says what is going on and what to type next.
+fn greet(settings: &Settings, port: u16) {
+    let local = settings.local_url(port);
+    let registry = settings.server.public_url.as_ref().map_or_else(|| format!("{local}/"), ToString::to_string);
+    let upstreams: Vec<String> = settings
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            let names: Vec<String> = upstream.packages.iter().map(ToString::to_string).collect();
+            format!("{} ({})", shown_url(&upstream.client.url), names.join(", "))
+        })
+        .collect();
+    let upstream =
+        if upstreams.is_empty() { "none: only packages published here".to_owned() } else { upstreams.join("; ") };
+    let read = if settings.anonymous_may_read() { "anybody who reaches this address" } else { "accounts only" };
+    let register =
+        if settings.registration_is_open() { "open: `npm login` with a new name makes an account" } else { "closed" };
+    output::message(&format!(
+        "Holdfast {} listening on {local}
+  data       {}
+  upstream   {upstream}
+  reading    {read}
+  accounts   {register}
+
+Next, in another terminal:
+  npm login --auth-type=legacy --registry {registry}
+  npm publish --registry {registry}
+  npm install some-package --registry {registry}",
+        env!("CARGO_PKG_VERSION"),
+        settings.storage.directory.display(),
+    ));
+}

@@ -1,0 +1,83 @@
+//! `/-/package/{package}/dist-tags`.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::error::{ApiError, BAD_TAG, BAD_VERSION};
+use super::extract::{Bounded, Identity, Package, Tag, json, json_or_bare_text};
+use super::respond;
+use crate::app::App;
+use crate::npm::{DistTag, Version};
+
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// All tags, as an object.
+pub(super) async fn list(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+) -> Result<Response, ApiError> {
+    Ok(respond::json(StatusCode::OK, &app.registry.dist_tags(&caller, &name).await?))
+}
+
+/// Points a tag at the version in the body.
+pub(super) async fn set(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Tag(tag): Tag,
+    Bounded(body): Bounded<MAX_BODY_BYTES>,
+) -> Result<Response, ApiError> {
+    let version = version(&json_or_bare_text(&body)?)?;
+    app.registry.set_dist_tag(&caller, &name, dist_tag(&tag)?, version).await?;
+    Ok(respond::done(StatusCode::CREATED))
+}
+
+/// Removes a tag.
+pub(super) async fn remove(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Tag(tag): Tag,
+) -> Result<Response, ApiError> {
+    app.registry.remove_dist_tag(&caller, &name, dist_tag(&tag)?).await?;
+    Ok(respond::done(StatusCode::OK))
+}
+
+/// Sets the tags in the body and leaves the others.
+pub(super) async fn merge(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Bounded(body): Bounded<MAX_BODY_BYTES>,
+) -> Result<Response, ApiError> {
+    app.registry.set_dist_tags(&caller, &name, tags(&body)?, false).await?;
+    Ok(respond::done(StatusCode::CREATED))
+}
+
+/// Sets the tags in the body and removes the others.
+pub(super) async fn replace(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Bounded(body): Bounded<MAX_BODY_BYTES>,
+) -> Result<Response, ApiError> {
+    app.registry.set_dist_tags(&caller, &name, tags(&body)?, true).await?;
+    Ok(respond::done(StatusCode::CREATED))
+}
+
+fn tags(body: &[u8]) -> Result<Vec<(DistTag, Version)>, ApiError> {
+    let named: BTreeMap<String, String> = json(body)?;
+    named.iter().map(|(tag, number)| Ok((dist_tag(tag)?, version(number)?))).collect()
+}
+
+fn dist_tag(text: &str) -> Result<DistTag, ApiError> {
+    text.parse().map_err(|error| ApiError::saying(&BAD_TAG, format!("`{text}` cannot be a tag: {error}.")))
+}
+
+fn version(text: &str) -> Result<Version, ApiError> {
+    text.parse().map_err(|_| ApiError::new(&BAD_VERSION))
+}

@@ -1,0 +1,271 @@
+//! From the parts of a request to values that are checked once.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+
+use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
+use super::origin::Origin;
+use super::path;
+use crate::app::App;
+use crate::auth::{self, Caller, Credentials, Token};
+use crate::npm::PackageName;
+
+/// A body that sends nothing for this long is given up.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+
+/// Path segments, decoded once, as texts.
+async fn segments(parts: &mut Parts, app: &App) -> Result<Vec<(String, String)>, ApiError> {
+    Path::<Vec<(String, String)>>::from_request_parts(parts, app)
+        .await
+        .map(|Path(segments)| segments)
+        .map_err(|_| ApiError::new(&BAD_REQUEST))
+}
+
+fn segment<'a>(segments: &'a [(String, String)], name: &str) -> Result<&'a str, ApiError> {
+    let found = segments.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let value = found.ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
+    // Control characters have no business in any of our paths.
+    if value.contains(char::is_control) { Err(ApiError::new(&BAD_REQUEST)) } else { Ok(value) }
+}
+
+/// The package in a path, from the segment called `package`.
+pub(super) struct Package(pub(super) PackageName);
+
+impl FromRequestParts<App> for Package {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let segments = segments(parts, app).await?;
+        package_name(segment(&segments, "package")?).map(Self)
+    }
+}
+
+/// A package's name, from text that was decoded once.
+pub(super) fn package_name(text: &str) -> Result<PackageName, ApiError> {
+    PackageName::from_str(text).map_err(|error| ApiError::saying(&BAD_NAME, format!("`{}`: {error}.", shown(text))))
+}
+
+/// A text from outside as it may be repeated in an answer.
+fn shown(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(80).collect()
+}
+
+macro_rules! text_segment {
+    ($(#[$doc:meta] $type:ident = $name:literal;)*) => {
+        $(#[$doc]
+        pub(super) struct $type(pub(super) String);
+
+        impl FromRequestParts<App> for $type {
+            type Rejection = ApiError;
+
+            async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+                let segments = segments(parts, app).await?;
+                Ok(Self(segment(&segments, $name)?.to_owned()))
+            }
+        })*
+    };
+}
+
+text_segment! {
+    /// A version, tag or range.
+    Wanted = "wanted";
+    /// A file name.
+    File = "file";
+    /// A document's revision.
+    Revision = "revision";
+    /// A tag.
+    Tag = "tag";
+    /// A user's name.
+    UserName = "user";
+    /// A token in clear text.
+    TokenText = "token";
+    /// `name@version`.
+    Spec = "spec";
+}
+
+/// Who is calling.
+///
+/// Credentials that are not known are as good as none: npm sends expired tokens with public reads and even when
+/// logging in. Where an account is needed, the answer is a 401 then.
+pub(super) struct Identity(pub(super) Caller);
+
+impl FromRequestParts<App> for Identity {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let credentials = credentials(&parts.headers)?;
+        if let Credentials::Basic { .. } = &credentials {
+            let is_private_line = parts.extensions.get::<Origin>().is_some_and(|origin| origin.is_private_line);
+            if !is_private_line {
+                return Err(ApiError::new(&PLAIN_PASSWORD));
+            }
+        }
+        match app.registry.auth().authenticate(credentials).await {
+            Ok(caller) => Ok(Self(caller)),
+            Err(auth::Error::UnknownToken | auth::Error::WrongPassword) => Ok(Self(Caller::Anonymous)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What a request brings to prove who it is. More than one `Authorization` is refused: which one counts would depend on
+/// who reads it.
+pub(super) fn credentials(headers: &HeaderMap) -> Result<Credentials, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), more) = (values.next(), values.next()) else { return Ok(Credentials::None) };
+    let refused = || ApiError::saying(&BAD_REQUEST, "The `Authorization` header cannot be understood.");
+    if more.is_some() {
+        return Err(refused());
+    }
+    let (scheme, rest) = value.to_str().map_err(|_| refused())?.split_once(' ').ok_or_else(refused)?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Credentials::Bearer(Token::received(rest)));
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(refused)?;
+        let (user, password) = decoded.split_once(':').ok_or_else(refused)?;
+        return Ok(Credentials::Basic { user: user.to_owned(), password: password.to_owned() });
+    }
+    // Another scheme (a CI's own, say) is not for us.
+    Ok(Credentials::None)
+}
+
+/// The request's own idea of where it came in.
+pub(super) struct From(pub(super) Origin);
+
+impl FromRequestParts<App> for From {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
+        parts.extensions.get::<Origin>().cloned().map(Self).ok_or_else(|| ApiError::new(&BAD_REQUEST))
+    }
+}
+
+/// A body that is read whole, up to a limit, decompressed when the client compressed it.
+pub(super) struct Bounded<const LIMIT: usize>(pub(super) Bytes);
+
+impl<const LIMIT: usize> FromRequest<App> for Bounded<LIMIT> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, ApiError> {
+        let encoding = request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
+        let is_gzip = match encoding {
+            b"" | b"identity" => false,
+            b"gzip" | b"x-gzip" => true,
+            _ => return Err(ApiError::saying(&BAD_REQUEST, "A body may be sent as it is or with gzip.")),
+        };
+        let mut collected = BytesMut::new();
+        let mut chunks = Chunks::of(request.into_body());
+        while let Some(chunk) = chunks.next().await? {
+            if collected.len() + chunk.len() > LIMIT {
+                return Err(too_large(LIMIT));
+            }
+            collected.extend_from_slice(&chunk);
+        }
+        let collected = collected.freeze();
+        if is_gzip { gunzip(collected, LIMIT).await.map(Self) } else { Ok(Self(collected)) }
+    }
+}
+
+async fn gunzip(compressed: Bytes, limit: usize) -> Result<Bytes, ApiError> {
+    let inflate = move || {
+        use std::io::Read as _;
+        let mut output = Vec::new();
+        let reader = flate2::read::GzDecoder::new(&compressed[..]);
+        // One byte over the limit tells "exactly full" from "too much".
+        let read = reader.take(limit as u64 + 1).read_to_end(&mut output);
+        match read {
+            Ok(_) if output.len() > limit => Err(too_large(limit)),
+            Ok(_) => Ok(Bytes::from(output)),
+            Err(_) => Err(ApiError::saying(&BAD_REQUEST, "The body says it is gzip and is not.")),
+        }
+    };
+    tokio::task::spawn_blocking(inflate).await.unwrap_or_else(|_| Err(ApiError::new(&BAD_REQUEST)))
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::saying(&TOO_LARGE, format!("The body is larger than {limit} bytes, which is the limit here."))
+}
+
+/// A body piece by piece, given up when it stops arriving.
+pub(super) struct Chunks {
+    stream: axum::body::BodyDataStream,
+}
+
+impl Chunks {
+    pub(super) fn of(body: Body) -> Self {
+        Self { stream: body.into_data_stream() }
+    }
+
+    /// The next piece; `None` at the end of the body.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        match tokio::time::timeout(BODY_IDLE, self.stream.next()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+            Ok(Some(Err(_))) => Err(ApiError::saying(&BAD_REQUEST, "The request body was cut off.")),
+            Err(_) => Err(ApiError::new(&TIMED_OUT)),
+        }
+    }
+
+    /// Reads on for a while after a refusal. A client that is still sending would otherwise see its connection break
+    /// and never read why.
+    pub(super) async fn drain(mut self) {
+        const DRAIN_BYTES: usize = 64 * 1024 * 1024;
+        const DRAIN_TIME: Duration = Duration::from_secs(10);
+        let read_on = async {
+            let mut drained = 0;
+            while let Ok(Some(chunk)) = self.next().await {
+                drained += chunk.len();
+                if drained > DRAIN_BYTES {
+                    return;
+                }
+            }
+        };
+        // Whether it ended or not, there is nothing more to do for this client.
+        let _ = tokio::time::timeout(DRAIN_TIME, read_on).await;
+    }
+}
+
+/// A JSON text such as `"1.0.0"`, or the bare text that old tools send.
+pub(super) fn json_or_bare_text(body: &[u8]) -> Result<String, ApiError> {
+    if let Ok(text) = serde_json::from_slice::<String>(body) {
+        return Ok(text);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| ApiError::new(&BAD_REQUEST))?;
+    Ok(text.trim().to_owned())
+}
+
+/// A JSON body of a known shape.
+pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::saying(
+            &super::error::BAD_DOCUMENT,
+            format!("The body is not the JSON that is expected here: {error}."),
+        )
+    })
+}
+
+/// The query's value for a key, decoded.
+pub(super) fn query_value(uri: &http::Uri, key: &str) -> Option<String> {
+    let query = uri.query()?;
+    url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == key).map(|(_, value)| value.into_owned())
+}
+
+/// `name@version` of an attestation's address.
+pub(super) fn name_and_version(spec: &str) -> Result<(PackageName, crate::npm::Version), ApiError> {
+    let spec = path::decoded(spec).ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
+    let at = spec.rfind('@').filter(|at| *at > 0).ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
+    let version = spec[at + 1..].parse().map_err(|_| ApiError::new(&super::error::BAD_VERSION))?;
+    Ok((package_name(&spec[..at])?, version))
+}

@@ -1,0 +1,146 @@
+//! What happens to every request, outermost first:
+//!
+//! 1. it gets an id and, at its end, one line in the log;
+//! 2. a panic below becomes a 500 for this request and nothing else;
+//! 3. it is told where it came from, and its path is brought into the one spelling that the router knows;
+//! 4. the router;
+//! 5. errors on the way out become JSON that names the id.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use futures::FutureExt as _;
+use http::header::ALLOW;
+use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use tower::Service;
+
+use super::error::{ApiError, BAD_REQUEST, INTERNAL, NO_ROUTE, Pending, method_not_allowed};
+use super::origin::{Origin, Peer};
+use super::path;
+use super::request_id::RequestId;
+use super::router;
+use crate::app::App;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longer than any address that a client sends.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// The whole service: the router within all its layers. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpService {
+    app: App,
+    router: Router,
+}
+
+/// Marks answers that the router itself made.
+#[derive(Clone, Copy)]
+struct NoRoute;
+
+impl HttpService {
+    /// The service of an application.
+    pub fn new(app: App) -> Self {
+        let router = router::routes()
+            .into_router()
+            .fallback(|| async { (axum::Extension(NoRoute), StatusCode::NOT_FOUND) })
+            .with_state(app.clone());
+        Self { app, router }
+    }
+
+    /// Answers a request. The peer is the extension [`Peer`]; without one it is this machine.
+    pub async fn call(self, mut request: Request<Body>) -> Response {
+        let started = Instant::now();
+        let id = RequestId::generate();
+        let method = request.method().clone();
+        let logged_path = loggable(request.uri().path());
+        let response = match self.prepare(&mut request) {
+            Ok(()) => self.answer(request, &id).await,
+            Err(error) => error.into_response_with(&id),
+        };
+        let mut response = response;
+        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+        tracing::info!(
+            request.id = %id,
+            http.method = %method,
+            http.path = %logged_path,
+            http.status = response.status().as_u16(),
+            duration_ms = format_args!("{duration_ms:.2}"),
+            "{method} {logged_path} {}", response.status().as_u16(),
+        );
+        response
+    }
+
+    /// Tells the request where it came from, and gives its path the one spelling.
+    fn prepare(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
+        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let peer = request.extensions().get::<Peer>().map_or(local, |peer| peer.0);
+        let origin = Origin::of(&self.app.public, peer, request.uri(), request.headers());
+        let raw = request.uri().path();
+        if raw.len() > MAX_PATH_BYTES {
+            return Err(ApiError::new(&BAD_REQUEST));
+        }
+        let canonical = path::canonical(path::without_prefix(raw, &origin.prefix));
+        if canonical != raw {
+            let query = request.uri().query();
+            let rewritten = query.map_or_else(|| canonical.clone(), |query| format!("{canonical}?{query}"));
+            let path = PathAndQuery::try_from(rewritten).map_err(|_| ApiError::new(&BAD_REQUEST))?;
+            *request.uri_mut() = Uri::from(path);
+        }
+        request.extensions_mut().insert(origin);
+        Ok(())
+    }
+
+    async fn answer(mut self, request: Request<Body>, id: &RequestId) -> Response {
+        let routed = async {
+            let Ok(router) = <Router as tower::ServiceExt<Request<Body>>>::ready(&mut self.router).await;
+            let Ok(response) = Service::call(router, request).await;
+            response
+        };
+        // What a panic may have left half-done is behind locks that do not care, or dropped with the request.
+        let Ok(response) = AssertUnwindSafe(routed).catch_unwind().await else {
+            tracing::error!(request.id = %id, "a request panicked");
+            return ApiError::new(&INTERNAL).into_response_with(id);
+        };
+        if let Some(error) = response.extensions().get::<Pending>().and_then(Pending::take) {
+            return error.into_response_with(id);
+        }
+        if response.extensions().get::<NoRoute>().is_some() {
+            return ApiError::new(&NO_ROUTE).into_response_with(id);
+        }
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            return method_not_allowed(response.headers().get(ALLOW), id);
+        }
+        response
+    }
+}
+
+/// A path as it may be logged: npm puts the token into the address when it logs out.
+fn loggable(path: &str) -> String {
+    match path.split_once("/-/user/token/") {
+        Some((before, _)) => format!("{before}/-/user/token/***"),
+        None => path.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+    }
+}
+
+impl Service<Request<Body>> for HttpService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let service = self.clone();
+        Box::pin(async move { Ok(service.call(request).await) })
+    }
+}

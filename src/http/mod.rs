@@ -1,0 +1,33 @@
+//! All that knows HTTP. One file per noun of the URL; `router.rs` lists them all.
+//!
+//! A handler translates: it takes checked values out of the request, makes one call, and writes the answer. What a
+//! registry would do is decided in [`crate::registry`].
+
+mod access;
+mod attestations;
+mod audit;
+mod dist_tags;
+mod error;
+mod extract;
+mod health;
+mod layers;
+mod login;
+mod negotiate;
+mod origin;
+mod owners;
+mod packument;
+mod path;
+mod profile;
+mod publish;
+mod range;
+mod request_id;
+mod respond;
+mod router;
+mod search;
+mod stars;
+mod tarball;
+
+pub use error::{KINDS, Kind};
+pub use layers::HttpService;
+pub use origin::Peer;
+pub use router::{Access, Route, Routes, routes};

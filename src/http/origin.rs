@@ -1,0 +1,117 @@
+//! Where a request came from, and how this server is called by whoever sent it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderMap, Uri};
+use ipnet::IpNet;
+
+use crate::app::PublicAddress;
+
+/// The peer of the connection a request came in on.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// A request's origin.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// This server's URL as the client knows it, without a trailing slash: what tarball URLs start with.
+    pub(super) base: Arc<str>,
+    /// The path part of it, which may be in front of every path.
+    pub(super) prefix: Arc<str>,
+    /// A password may travel this way: encrypted up to a declared proxy, or never leaving the machine.
+    pub(super) is_private_line: bool,
+}
+
+impl Origin {
+    /// Works out the origin from the settings and, where those leave it open, from the request. What a request says
+    /// of the outside address is believed of declared proxies only.
+    pub(super) fn of(public: &PublicAddress, peer: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Self {
+        let is_proxy = is_in(&public.trusted_proxies, peer.ip());
+        let is_private_line = is_proxy || (public.is_loopback && peer.ip().to_canonical().is_loopback());
+        if let Some(url) = &public.url {
+            let base = url.as_str().trim_end_matches('/');
+            return Self { base: base.into(), prefix: url.path().trim_end_matches('/').into(), is_private_line };
+        }
+        let forwarded = |name: &str| if is_proxy { last_value(headers, name) } else { None };
+        let scheme = match forwarded("x-forwarded-proto") {
+            Some("https") => "https",
+            _ => "http",
+        };
+        let own_host = || {
+            headers
+                .get(HOST)
+                .and_then(|value| value.to_str().ok())
+                .or_else(|| uri.authority().map(http::uri::Authority::as_str))
+        };
+        let host = forwarded("x-forwarded-host").or_else(own_host).filter(|host| is_host(host)).unwrap_or("localhost");
+        let prefix =
+            forwarded("x-forwarded-prefix").filter(|prefix| is_prefix(prefix)).unwrap_or("").trim_end_matches('/');
+        Self { base: format!("{scheme}://{host}{prefix}").into(), prefix: prefix.into(), is_private_line }
+    }
+}
+
+fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+    // An IPv4 peer on a dual-stack listener looks like ::ffff:10.0.0.1.
+    networks.iter().any(|network| network.contains(&address.to_canonical()))
+}
+
+/// The value that the nearest proxy added: the last of a list.
+fn last_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let value = headers.get_all(name).iter().next_back()?.to_str().ok()?;
+    value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
+}
+
+/// A host with an optional port, and nothing that could break out of a URL.
+fn is_host(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    !text.is_empty() && text.len() <= 255 && text.chars().all(allowed)
+}
+
+fn is_prefix(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | '~');
+    text.starts_with('/') && !text.contains("//") && text.len() <= 255 && text.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(public: &PublicAddress, peer: &str, headers: &[(&'static str, &str)]) -> Origin {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        Origin::of(public, peer.parse().unwrap(), &Uri::from_static("/x"), &map)
+    }
+
+    fn open(proxies: &[&str]) -> PublicAddress {
+        let trusted_proxies = proxies.iter().map(|net| net.parse().unwrap()).collect();
+        PublicAddress { url: None, trusted_proxies, is_loopback: false }
+    }
+
+    #[test]
+    fn only_declared_proxies_are_believed() {
+        let forwarded = [
+            ("host", "internal:4873"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "npm.example"),
+            ("x-forwarded-prefix", "/npm/"),
+        ];
+        let believed = origin(&open(&["10.0.0.0/8"]), "[::ffff:10.1.2.3]:9", &forwarded);
+        assert_eq!(&*believed.base, "https://npm.example/npm");
+        assert!(believed.is_private_line);
+        let stranger = origin(&open(&["10.0.0.0/8"]), "192.0.2.1:9", &forwarded);
+        assert_eq!(&*stranger.base, "http://internal:4873");
+        assert!(!stranger.is_private_line);
+    }
+
+    #[test]
+    fn a_fixed_url_wins_and_a_bad_host_is_not_repeated() {
+        let fixed = PublicAddress { url: Some("https://a.example/npm/".parse().unwrap()), ..open(&[]) };
+        let found = origin(&fixed, "127.0.0.1:9", &[("host", "evil")]);
+        assert_eq!((&*found.base, &*found.prefix), ("https://a.example/npm", "/npm"));
+        assert_eq!(&*origin(&open(&[]), "192.0.2.1:9", &[("host", "a/b\"c")]).base, "http://localhost");
+    }
+}

@@ -1,0 +1,88 @@
+//! `GET /{package}` and `GET /{package}/{version, tag or range}`.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY, WARNING};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::error::ApiError;
+use super::extract::{From, Identity, Package, Wanted};
+use super::{negotiate, respond};
+use crate::app::App;
+use crate::registry::{Encoding, Packument};
+
+/// The document, in the form and coding that the client asks for, or 304 when it has it.
+pub(super) async fn get(
+    State(app): State<App>,
+    From(origin): From,
+    Identity(caller): Identity,
+    Package(name): Package,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let packument = app.registry.packument(&caller, &name, negotiate::form(&headers)).await?;
+    let etag = packument.etag(&origin.base);
+    let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
+    let is_unchanged = negotiate::is_unchanged(&headers, &etag, modified);
+    let validators = validators(&packument, &etag, app.registry.is_public());
+    if is_unchanged {
+        return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
+    }
+    let encoding = negotiate::encoding(&headers);
+    let bytes = app.registry.render(&packument, &origin.base, encoding).await?;
+    let mut response = (validators, Body::from(bytes)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(packument.form.media_type()));
+    if let Some(coding) = coding(encoding) {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+    }
+    Ok(response)
+}
+
+/// One version's object.
+pub(super) async fn version(
+    State(app): State<App>,
+    From(origin): From,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Wanted(wanted): Wanted,
+) -> Result<Response, ApiError> {
+    let bytes = app.registry.version(&caller, &name, &wanted, &origin.base).await?;
+    let mut response = respond::json_bytes(StatusCode::OK, bytes);
+    response.headers_mut().insert(CACHE_CONTROL, respond::revalidate(app.registry.is_public()));
+    Ok(response)
+}
+
+fn coding(encoding: Encoding) -> Option<&'static str> {
+    match encoding {
+        Encoding::Identity => None,
+        Encoding::Gzip => Some("gzip"),
+        Encoding::Brotli => Some("br"),
+        Encoding::Zstd => Some("zstd"),
+    }
+}
+
+/// What a 200 and a 304 both say.
+fn validators(packument: &Packument, etag: &str, is_public: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(6);
+    if let Ok(etag) = HeaderValue::try_from(format!("\"{etag}\"")) {
+        headers.insert(ETAG, etag);
+    }
+    if let Some(modified) = packument.modified.and_then(|modified| http_date(modified.as_seconds())) {
+        headers.insert(LAST_MODIFIED, modified);
+    }
+    headers.insert(CACHE_CONTROL, respond::revalidate(is_public));
+    headers.insert(VARY, respond::vary(is_public));
+    if packument.is_stale {
+        // RFC 7234 5.5.1: the upstream could not be asked.
+        headers.insert(WARNING, HeaderValue::from_static("110 - \"Response is Stale\""));
+    }
+    headers
+}
+
+/// An HTTP date; `None` for instants before 1970.
+pub(super) fn http_date(seconds: i64) -> Option<HeaderValue> {
+    let since = std::time::Duration::from_secs(u64::try_from(seconds).ok()?);
+    let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH.checked_add(since)?);
+    HeaderValue::try_from(date).ok()
+}

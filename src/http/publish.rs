@@ -1,0 +1,77 @@
+//! `PUT /{package}`, and the `-rev` routes that npm uses to change and remove what is published.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::error::{ApiError, BAD_REQUEST};
+use super::extract::{Bounded, Chunks, Identity, Package, Revision};
+use super::respond;
+use crate::app::App;
+use crate::registry::{Intake, Published};
+
+/// A document of thousands of versions without readmes.
+const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
+
+/// Publishes a version, or, without a tarball in the body, changes what is said of versions.
+pub(super) async fn put(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let mut chunks = Chunks::of(body);
+    let intake = match app.registry.intake(&caller, &name) {
+        Ok(intake) => intake,
+        Err(error) => {
+            chunks.drain().await;
+            return Err(error.into());
+        }
+    };
+    match receive(intake, &mut chunks).await {
+        Ok(Published::Version(_)) => Ok(respond::done(StatusCode::CREATED)),
+        Ok(Published::Metadata) => Ok(respond::done(StatusCode::OK)),
+        Err(error) => {
+            chunks.drain().await;
+            Err(error)
+        }
+    }
+}
+
+async fn receive(mut intake: Intake, chunks: &mut Chunks) -> Result<Published, ApiError> {
+    while let Some(chunk) = chunks.next().await? {
+        intake.push(&chunk).await?;
+    }
+    Ok(intake.finish().await?)
+}
+
+/// Changes owners, or removes the versions that the document no longer has.
+pub(super) async fn put_revision(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Revision(revision): Revision,
+    Bounded(body): Bounded<MAX_DOCUMENT_BYTES>,
+) -> Result<Response, ApiError> {
+    if revision == "undefined" {
+        // Yarn classic reads the short form, finds no revision and no owners, and sends a list of one.
+        return Err(ApiError::saying(
+            &BAD_REQUEST,
+            "This client sent no revision, so the change would have undone others': use `npm owner` for this.",
+        ));
+    }
+    app.registry.change_metadata(&caller, &name, body, Some(revision)).await?;
+    Ok(respond::done(StatusCode::OK))
+}
+
+/// Removes a whole package.
+pub(super) async fn delete_revision(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    Revision(revision): Revision,
+) -> Result<Response, ApiError> {
+    app.registry.unpublish(&caller, &name, &revision).await?;
+    Ok(respond::done(StatusCode::OK))
+}

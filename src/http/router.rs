@@ -1,0 +1,164 @@
+//! THE route table: the only place where a path is written.
+//!
+//! A line reads method, path, who may call it, handler; the handler's module is the file. `holdfast routes` and
+//! `docs/http-api.md` are made from it. Paths are matched in their canonical spelling (`path.rs`), so a scoped name is
+//! one segment.
+
+use axum::Router;
+use axum::handler::Handler;
+use axum::routing::{MethodFilter, on};
+use serde::Serialize;
+
+use super::{
+    access, attestations, audit, dist_tags, health, login, owners, packument, profile, publish, search, stars, tarball,
+};
+use crate::app::App;
+
+/// Who may call a route. What exactly is decided below, in `auth/policy.rs`; this is the least that is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Anybody, always.
+    Anybody,
+    /// Whoever may read: anybody, or accounts only, by setting.
+    Readers,
+    /// Any account.
+    Accounts,
+    /// An owner of the package, or any account where that is set.
+    Owners,
+}
+
+/// A line of the table.
+#[derive(Debug, Clone, Serialize)]
+pub struct Route {
+    /// The HTTP method. `GET` answers `HEAD` too.
+    pub method: &'static str,
+    /// The path, with `{names}` for its variable segments.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// The handler, as `module::function`.
+    pub handler: String,
+}
+
+/// The router and the table it was made from.
+pub struct Routes {
+    router: Router<App>,
+    table: Vec<Route>,
+}
+
+/// All routes.
+#[rustfmt::skip]
+pub fn routes() -> Routes {
+    use Access::{Accounts, Anybody, Owners, Readers};
+    Routes { router: Router::new(), table: Vec::new() }
+        // Packages.
+        .get("/{package}", Readers, packument::get)
+        .get("/{package}/{wanted}", Readers, packument::version)
+        .get("/{package}/-/{file}", Readers, tarball::get)
+        .put("/{package}", Owners, publish::put)
+        .put("/{package}/-rev/{revision}", Owners, publish::put_revision)
+        .delete("/{package}/-rev/{revision}", Owners, publish::delete_revision)
+        .delete("/{package}/-/{file}/-rev/{revision}", Owners, tarball::delete)
+        // Tags.
+        .get("/-/package/{package}/dist-tags", Readers, dist_tags::list)
+        .put("/-/package/{package}/dist-tags", Owners, dist_tags::replace)
+        .post("/-/package/{package}/dist-tags", Owners, dist_tags::merge)
+        .put("/-/package/{package}/dist-tags/{tag}", Owners, dist_tags::set)
+        .post("/-/package/{package}/dist-tags/{tag}", Owners, dist_tags::set)
+        .delete("/-/package/{package}/dist-tags/{tag}", Owners, dist_tags::remove)
+        // Owners and access.
+        .get("/-/package/{package}/owners", Readers, owners::list)
+        .put("/-/package/{package}/owners", Owners, owners::add)
+        .delete("/-/package/{package}/owners/{user}", Owners, owners::remove)
+        .get("/-/package/{package}/visibility", Readers, access::visibility)
+        .get("/-/package/{package}/access", Readers, access::get)
+        .get("/-/package/{package}/collaborators", Readers, access::collaborators)
+        // Stars.
+        .get("/-/_view/starredByUser", Readers, stars::view)
+        .get("/-/user/v1/star", Accounts, stars::own)
+        .put("/-/user/v1/star", Accounts, stars::add)
+        .delete("/-/user/v1/star", Accounts, stars::remove)
+        .get("/-/user/{user}/stars", Readers, stars::of_user)
+        // Accounts.
+        .get("/-/whoami", Accounts, profile::whoami)
+        .get("/-/npm/v1/user", Accounts, profile::get)
+        .post("/-/npm/v1/user", Accounts, profile::set)
+        .put("/-/user/org.couchdb.user:{user}", Anybody, login::sign_in)
+        .put("/-/user/org.couchdb.user:{user}/-rev/{revision}", Anybody, login::sign_in)
+        .get("/-/user/org.couchdb.user:{user}", Readers, login::user)
+        .delete("/-/user/token/{token}", Anybody, login::sign_out)
+        // Search and audit.
+        .get("/-/v1/search", Readers, search::search)
+        .get("/-/all", Readers, search::all)
+        .post("/-/npm/v1/security/advisories/bulk", Readers, audit::bulk)
+        .post("/-/npm/v1/security/audits/quick", Readers, audit::quick)
+        .post("/-/npm/v1/security/audits", Readers, audit::full)
+        .get("/-/npm/v1/attestations/{spec}", Readers, attestations::get)
+        // The server itself.
+        .get("/", Anybody, health::root)
+        .get("/-/ping", Anybody, health::ping)
+        .get("/-/ready", Anybody, health::ready)
+}
+
+impl Routes {
+    fn get<H, T>(self, path: &'static str, access: Access, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        self.add("GET", MethodFilter::GET, path, access, handler)
+    }
+
+    fn put<H, T>(self, path: &'static str, access: Access, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        self.add("PUT", MethodFilter::PUT, path, access, handler)
+    }
+
+    fn post<H, T>(self, path: &'static str, access: Access, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        self.add("POST", MethodFilter::POST, path, access, handler)
+    }
+
+    fn delete<H, T>(self, path: &'static str, access: Access, handler: H) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        self.add("DELETE", MethodFilter::DELETE, path, access, handler)
+    }
+
+    fn add<H, T>(
+        mut self,
+        method: &'static str,
+        filter: MethodFilter,
+        path: &'static str,
+        access: Access,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let full_name = std::any::type_name::<H>();
+        let handler_name = full_name.strip_prefix("holdfast::http::").unwrap_or(full_name).to_owned();
+        self.table.push(Route { method, path, access, handler: handler_name });
+        self.router = self.router.route(path, on(filter, handler));
+        self
+    }
+
+    /// The table.
+    pub fn table(&self) -> &[Route] {
+        &self.table
+    }
+
+    pub(super) fn into_router(self) -> Router<App> {
+        self.router
+    }
+}

@@ -1,0 +1,97 @@
+//! `GET /{package}/-/{file}`: a tarball's bytes, never recompressed.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
+    VARY,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::error::{ApiError, RANGE as RANGE_ERROR};
+use super::extract::{File, Identity, Package, Revision};
+use super::packument::http_date;
+use super::range::{Requested, requested};
+use super::{negotiate, respond};
+use crate::app::App;
+use crate::registry::TarballBytes;
+use crate::storage::{ByteRange, Download};
+
+/// A whole tarball or a part of it.
+pub(super) async fn get(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    File(file): File,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let tarball = app.registry.tarball(&caller, &name, &file).await?;
+    let common = common_headers(app.registry.is_public());
+    match tarball {
+        TarballBytes::Stored(download) => stored(&download, &headers, common),
+        TarballBytes::Arriving { size_bytes, stream } => {
+            let mut response = (common, Body::from_stream(stream)).into_response();
+            if let Some(size) = size_bytes {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// The last step of `npm unpublish name@version`.
+pub(super) async fn delete(
+    State(app): State<App>,
+    Identity(caller): Identity,
+    Package(name): Package,
+    File(file): File,
+    Revision(_): Revision,
+) -> Result<Response, ApiError> {
+    app.registry.remove_tarball(&caller, &name, &file).await?;
+    Ok(respond::done(StatusCode::OK))
+}
+
+fn stored(download: &Download, request: &HeaderMap, mut headers: HeaderMap) -> Result<Response, ApiError> {
+    let size = download.size_bytes();
+    let etag = format!("\"{}\"", download.etag());
+    if let Ok(value) = HeaderValue::try_from(&etag) {
+        headers.insert(ETAG, value);
+    }
+    if let Some(modified) = http_date(download.modified_seconds()) {
+        headers.insert(LAST_MODIFIED, modified);
+    }
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    if negotiate::is_unchanged(request, download.etag(), Some(download.modified_seconds())) {
+        headers.remove(CONTENT_TYPE);
+        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    }
+    // A range of a file that has changed since is no use to who has the other part.
+    let is_same = request.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
+    let range = request.get(RANGE).and_then(|value| value.to_str().ok()).filter(|_| is_same);
+    let (status, part) = match requested(range, size) {
+        Requested::Whole => (StatusCode::OK, ByteRange { start: 0, end: size }),
+        Requested::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
+        Requested::Unsatisfiable => return Err(ApiError::new(&RANGE_ERROR)),
+    };
+    if status == StatusCode::PARTIAL_CONTENT
+        && let Ok(value) = HeaderValue::try_from(format!("bytes {}-{}/{size}", part.start, part.end - 1))
+    {
+        headers.insert(CONTENT_RANGE, value);
+    }
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
+    Ok((status, headers, Body::from_stream(download.stream(part))).into_response())
+}
+
+fn common_headers(is_public: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    // The bytes of a version never change.
+    let lifetime =
+        if is_public { "public, immutable, max-age=31557600" } else { "private, immutable, max-age=31557600" };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(lifetime));
+    if !is_public {
+        headers.insert(VARY, HeaderValue::from_static("Authorization"));
+    }
+    headers
+}

@@ -1,0 +1,128 @@
+//! What can go wrong in a registry, in its own terms. `http/error.rs` says how each is told to the caller.
+
+use crate::auth;
+use crate::npm::dist_tag::DistTagError;
+use crate::npm::name::NameError;
+use crate::npm::packument::EditError;
+use crate::npm::publish_body::BodyError;
+use crate::npm::tarball::TarballError;
+use crate::npm::{PackageName, Version};
+use crate::storage::{self, UpdateError};
+use crate::upstream;
+
+/// A refusal or a failure.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody has such a package, or the caller may not know of it.
+    #[error("package {0} not found")]
+    PackageNotFound(PackageName),
+    /// The package is there, the version, tag or range is not.
+    #[error("{name} has no version {wanted}")]
+    VersionNotFound {
+        /// The package.
+        name: PackageName,
+        /// As it was asked for.
+        wanted: String,
+    },
+    /// No such file in the package.
+    #[error("{name} has no file {file}")]
+    TarballNotFound {
+        /// The package.
+        name: PackageName,
+        /// As it was asked for.
+        file: String,
+    },
+    /// No provenance was published with the version.
+    #[error("{name}@{version} has no attestations")]
+    NoAttestations {
+        /// The package.
+        name: PackageName,
+        /// Its version.
+        version: String,
+    },
+    /// The name cannot be a (new) package's name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The text cannot be a tag.
+    #[error(transparent)]
+    Tag(#[from] DistTagError),
+    /// A wrong text where a version or a range belongs.
+    #[error("`{0}` is not a version")]
+    BadVersion(String),
+    /// Signing in might help.
+    #[error("sign in first")]
+    SignInFirst,
+    /// The caller is no owner.
+    #[error("only its owners may change {0}")]
+    NotAnOwner(PackageName),
+    /// The version was published before the request began.
+    #[error("{name}@{version} exists")]
+    VersionExists {
+        /// The package.
+        name: PackageName,
+        /// Its version.
+        version: Version,
+    },
+    /// Somebody else published the version while this request was under way.
+    #[error("{name}@{version} was published by another request")]
+    LostRace {
+        /// The package.
+        name: PackageName,
+        /// Its version.
+        version: Version,
+    },
+    /// The name is a public package's and not claimed here.
+    #[error("{0} exists upstream")]
+    NameTakenUpstream(PackageName),
+    /// The package is an upstream's; it cannot be changed here.
+    #[error("{0} is hosted elsewhere")]
+    NotHosted(PackageName),
+    /// A publish or metadata document is not what it must be.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The document and the tarball's `package.json` differ.
+    #[error("the tarball's package.json has another `{field}`")]
+    Disagreement {
+        /// The member that differs.
+        field: String,
+    },
+    /// The publish body cannot be read.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The tarball cannot be accepted.
+    #[error(transparent)]
+    Tarball(#[from] TarballError),
+    /// A change that cannot be made.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// No such account.
+    #[error("there is no user {0}")]
+    UserNotFound(String),
+    /// Signing in failed.
+    #[error(transparent)]
+    Auth(#[from] auth::Error),
+    /// The upstream failed, and nothing kept can stand in.
+    #[error("the upstream registry failed")]
+    Upstream(#[from] upstream::Error),
+    /// The store failed.
+    #[error("the storage failed")]
+    Storage(#[from] storage::Error),
+    /// Stored bytes are not what was written. They are left alone.
+    #[error("a stored document is damaged")]
+    Damaged,
+    /// The search index failed.
+    #[error("the search index failed")]
+    Search(#[from] crate::search::Error),
+    /// Work was lost, by a shutdown or a mistake of ours.
+    #[error("the work was interrupted")]
+    Interrupted,
+}
+
+impl From<UpdateError<Error>> for Error {
+    fn from(error: UpdateError<Error>) -> Self {
+        match error {
+            UpdateError::Refused(error) => error,
+            UpdateError::Store(error) => error.into(),
+        }
+    }
+}

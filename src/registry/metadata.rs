@@ -1,0 +1,208 @@
+//! Changes of a document without a tarball, as CouchDB would have taken them: deprecation, stars, owners, and the
+//! removal of versions.
+//!
+//! A body is read as a wish to change a few things, never as a replacement: what a client has not touched, or read
+//! long ago, must not undo what others did since.
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use super::{Error, Registry};
+use crate::auth::{Action, Caller};
+use crate::npm::packument::{EditError, HostedPackument, Maintainer};
+use crate::npm::{DistTag, PackageName, Version};
+
+/// Members of a version that can never change once it is published. A body may repeat them, not alter them.
+const IMMUTABLE: [&str; 7] =
+    ["name", "version", "dependencies", "optionalDependencies", "peerDependencies", "scripts", "bin"];
+
+/// What a body asks to change.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Changes {
+    deprecations: Vec<(String, Option<String>)>,
+    star: Option<bool>,
+    owners: Option<Vec<Maintainer>>,
+    removed: Vec<String>,
+    tags: Vec<(DistTag, Version)>,
+}
+
+impl Registry {
+    /// Applies a body without a tarball to a package. `revision` is the one in the path, where one was: only then
+    /// does the body's silence on a version mean that it is to go.
+    ///
+    /// A revision that is not the current one is a conflict; so the literal `undefined`, which yarn classic sends with
+    /// a list of owners that lacks all others.
+    pub async fn change_metadata(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        body: Bytes,
+        revision: Option<String>,
+    ) -> Result<(), Error> {
+        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
+        let body: Map<String, Value> =
+            serde_json::from_slice(&body).map_err(|_| Error::Invalid("the body is not a package document"))?;
+        self.require_hosted(name).await?;
+        let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
+        let now = self.inner.clock.now();
+        let (removed, star) = self
+            .to_the_end(async move {
+                let (authority, package_in) = (this.clone(), package.clone());
+                let user_name = user.name.clone();
+                let (digests, star) = this
+                    .change_document(&package, move |current| {
+                        let mut document = current
+                            .filter(|document| document.head().exists)
+                            .ok_or_else(|| Error::PackageNotFound(package_in.clone()))?;
+                        let body_revision = body.get("_rev").and_then(Value::as_str);
+                        document.check_revision(revision.as_deref().or(body_revision))?;
+                        let changes = Changes::between(&document, &body, revision.is_some(), &user_name)?;
+                        let owners = document.head().owners;
+                        for action in changes.actions() {
+                            authority.authorize(&caller, action, &package_in, &owners)?;
+                        }
+                        if changes == Changes::default() {
+                            return Ok((None, (Vec::new(), None)));
+                        }
+                        let digests = document.tarball_digests(&changes.removed);
+                        changes.apply(&mut document, &user_name, now)?;
+                        Ok((Some(document), (digests, changes.star)))
+                    })
+                    .await?;
+                if let Some(starred) = star {
+                    this.inner.auth.set_star(&user.name, package.as_str(), starred).await?;
+                }
+                this.remove_tarballs(&package, &digests).await;
+                Ok((digests.len(), star))
+            })
+            .await?;
+        tracing::debug!(package.name = %name, removed, starred = star, "metadata changed");
+        Ok(())
+    }
+}
+
+impl Changes {
+    /// What differs between what is stored and what the body shows, as far as it may be changed in this way.
+    fn between(
+        document: &HostedPackument<'_>,
+        body: &Map<String, Value>,
+        has_path_revision: bool,
+        user: &str,
+    ) -> Result<Self, Error> {
+        let mut changes = Self::default();
+        let versions = match body.get("versions") {
+            None => None,
+            Some(Value::Object(versions)) => Some(versions),
+            Some(_) => return Err(Error::Invalid("`versions` must be an object")),
+        };
+        for (number, proposed) in versions.into_iter().flatten() {
+            let stored = document.version(number).ok_or_else(|| EditError::NoSuchVersion(number.clone()))?;
+            let stored: Map<String, Value> = serde_json::from_str(stored.get()).map_err(|_| Error::Damaged)?;
+            let proposed = proposed.as_object().ok_or(Error::Invalid("a version must be an object"))?;
+            check_immutable(number, &stored, proposed)?;
+            let message = |version: &Map<String, Value>| {
+                version.get("deprecated").and_then(Value::as_str).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
+            };
+            if message(&stored) != message(proposed) {
+                changes.deprecations.push((number.clone(), message(proposed)));
+            }
+        }
+        if let Some(users) = body.get("users").and_then(Value::as_object) {
+            let wanted = users.get(user).is_some_and(|value| value != &Value::Bool(false));
+            if wanted != document.is_starred_by(user) {
+                changes.star = Some(wanted);
+            }
+        }
+        if !has_path_revision {
+            return Ok(changes);
+        }
+        match versions {
+            Some(versions) => {
+                changes.removed = document
+                    .version_numbers()
+                    .filter(|number| !versions.contains_key(*number))
+                    .map(ToOwned::to_owned)
+                    .collect();
+                changes.tags = changed_tags(document, body, &changes.removed)?;
+            }
+            // npm's and yarn's `owner` send the list of owners and nothing else.
+            None => changes.owners = owners_in(body)?,
+        }
+        Ok(changes)
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let wanted = [
+            (!self.deprecations.is_empty() || !self.tags.is_empty(), Action::Publish),
+            (!self.removed.is_empty(), Action::Unpublish),
+            (self.owners.is_some(), Action::Own),
+            (self.star.is_some(), Action::Star),
+        ];
+        wanted.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, action)| action).collect()
+    }
+
+    fn apply(
+        &self,
+        document: &mut HostedPackument<'_>,
+        user: &str,
+        now: crate::npm::Timestamp,
+    ) -> Result<(), EditError> {
+        document.deprecate(&self.deprecations)?;
+        if let Some(starred) = self.star {
+            document.set_star(user, starred)?;
+        }
+        if let Some(owners) = &self.owners {
+            document.set_maintainers(owners)?;
+        }
+        if !self.removed.is_empty() {
+            document.unpublish(&self.removed, user, now)?;
+        }
+        self.tags.iter().try_for_each(|(tag, version)| document.set_tag(tag, version))
+    }
+}
+
+fn check_immutable(number: &str, stored: &Map<String, Value>, proposed: &Map<String, Value>) -> Result<(), Error> {
+    let differs = |a: Option<&Value>, b: Option<&Value>| matches!((a, b), (a, Some(b)) if a != Some(b));
+    let immutable = |field| Error::Edit(EditError::Immutable { version: number.to_owned(), field });
+    for field in IMMUTABLE {
+        if differs(stored.get(field), proposed.get(field)) {
+            return Err(immutable(field));
+        }
+    }
+    let dist =
+        |version: &Map<String, Value>, field: &str| version.get("dist").and_then(|dist| dist.get(field)).cloned();
+    for (field, name) in [("integrity", "dist.integrity"), ("shasum", "dist.shasum")] {
+        if differs(dist(stored, field).as_ref(), dist(proposed, field).as_ref()) {
+            return Err(immutable(name));
+        }
+    }
+    Ok(())
+}
+
+/// Tags that the client moved, which `npm unpublish` does with `latest`. Tags of removed versions go by themselves.
+fn changed_tags(
+    document: &HostedPackument<'_>,
+    body: &Map<String, Value>,
+    removed: &[String],
+) -> Result<Vec<(DistTag, Version)>, Error> {
+    let Some(tags) = body.get("dist-tags").and_then(Value::as_object) else { return Ok(Vec::new()) };
+    let mut changed = Vec::new();
+    for (tag, target) in tags {
+        let number = target.as_str().ok_or(Error::Invalid("a tag must name a version"))?;
+        if document.dist_tags().get(tag).map(String::as_str) == Some(number)
+            || removed.iter().any(|gone| gone == number)
+        {
+            continue;
+        }
+        let version: Version = number.parse().map_err(|_| Error::BadVersion(number.to_owned()))?;
+        changed.push((tag.parse()?, version));
+    }
+    Ok(changed)
+}
+
+fn owners_in(body: &Map<String, Value>) -> Result<Option<Vec<Maintainer>>, Error> {
+    let Some(maintainers) = body.get("maintainers") else { return Ok(None) };
+    serde_json::from_value(maintainers.clone())
+        .map(Some)
+        .map_err(|_| Error::Invalid("`maintainers` must be a list of objects with a `name`"))
+}

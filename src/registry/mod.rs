@@ -1,0 +1,199 @@
+//! What a registry does, without HTTP and without knowing where bytes lie.
+//!
+//! One file per noun. Every method takes the [`Caller`] first and authorises first. A change to a package runs to its
+//! end in a task of its own, whatever becomes of the client; its commit point is one write of the packument.
+
+mod attestations;
+mod audit;
+mod dist_tags;
+mod error;
+mod hosted;
+mod metadata;
+mod owners;
+mod packument;
+mod proxied;
+mod publish;
+mod search;
+mod source;
+mod stars;
+mod tarball;
+mod unpublish;
+mod version;
+
+use std::sync::Arc;
+
+use quick_cache::sync::Cache;
+use quick_cache::{OptionsBuilder, Weighter};
+use tokio_util::task::TaskTracker;
+
+pub use error::Error;
+pub use packument::{Encoding, Packument};
+pub use publish::{Intake, Published};
+pub use search::{DEFAULT_SIZE, SearchRequest};
+pub use source::{Pattern, Route, SourceError, Sources};
+pub use tarball::TarballBytes;
+
+use crate::auth::{Action, Auth, Caller, Decision, Policy};
+use crate::clock::Clock;
+use crate::npm::{PackageName, publish_body, tarball as npm_tarball};
+use crate::storage::{KeyedLocks, Store};
+use hosted::HostedHeads;
+use packument::{RenderKey, RenderWeighter};
+use proxied::ProxiedDocuments;
+use search::Indexer;
+use tarball::Transfers;
+
+/// Limits on what may be published.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Of the publish body, its document, and the tarball.
+    pub body: publish_body::Limits,
+    /// Of what the tarball unpacks to.
+    pub tarball: npm_tarball::Limits,
+}
+
+/// What a [`Registry`] is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Store,
+    /// Accounts and tokens.
+    pub auth: Auth,
+    /// Who may do what.
+    pub policy: Policy,
+    /// Claims and upstreams.
+    pub sources: Sources,
+    /// The time.
+    pub clock: Clock,
+    /// Work that outlives a request.
+    pub tasks: TaskTracker,
+    /// Limits on what may be published.
+    pub limits: Limits,
+    /// How many bytes of rendered documents are kept in memory.
+    pub cache_bytes: u64,
+    /// The index of hosted packages.
+    pub search: crate::search::SearchIndex,
+}
+
+/// The registry. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    auth: Auth,
+    policy: Policy,
+    sources: Sources,
+    clock: Clock,
+    tasks: TaskTracker,
+    limits: Limits,
+    heads: HostedHeads,
+    /// Held while a package's document is changed, and while its head is read into memory, so that memory never falls
+    /// behind what was committed.
+    documents: KeyedLocks<PackageName>,
+    proxied: ProxiedDocuments,
+    rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
+    transfers: Transfers,
+    indexer: Indexer,
+}
+
+impl Registry {
+    /// Puts the parts together. Reads nothing.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, auth, policy, sources, clock, tasks, limits, cache_bytes, search } = parts;
+        Self {
+            inner: Arc::new(Inner {
+                heads: HostedHeads::default(),
+                documents: KeyedLocks::default(),
+                proxied: ProxiedDocuments::new(tasks.clone()),
+                rendered: byte_cache(cache_bytes, RenderWeighter),
+                transfers: Transfers::new(tasks.clone()),
+                indexer: Indexer::new(search),
+                store,
+                auth,
+                policy,
+                sources,
+                clock,
+                tasks,
+                limits,
+            }),
+        }
+    }
+
+    /// Accounts and tokens.
+    pub fn auth(&self) -> &Auth {
+        &self.inner.auth
+    }
+
+    /// Where names belong.
+    pub fn sources(&self) -> &Sources {
+        &self.inner.sources
+    }
+
+    /// Whether anybody may read without an account.
+    pub fn is_public(&self) -> bool {
+        self.inner.policy.anonymous_read
+    }
+
+    /// Whether the store takes a write now.
+    pub async fn check_storage(&self) -> Result<(), Error> {
+        Ok(self.inner.store.probe().await?)
+    }
+
+    /// Refuses callers that may not. `owners` as in [`Policy::authorize`].
+    fn authorize(&self, caller: &Caller, action: Action, name: &PackageName, owners: &[String]) -> Result<(), Error> {
+        match self.inner.policy.authorize(caller, action, owners) {
+            Decision::Allowed => Ok(()),
+            Decision::SignInFirst => Err(Error::SignInFirst),
+            Decision::NotAnOwner => Err(Error::NotAnOwner(name.clone())),
+        }
+    }
+
+    /// For what concerns no package: reading needs an account where the settings say so.
+    fn authorize_reading(&self, caller: &Caller) -> Result<(), Error> {
+        if caller.user().is_some() || self.inner.policy.anonymous_read { Ok(()) } else { Err(Error::SignInFirst) }
+    }
+
+    /// Runs a change in a task of its own and waits for it. A client that goes away does not stop it half-way, and
+    /// what is in memory afterwards is what was committed.
+    async fn to_the_end<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.inner.tasks.spawn(change).await.unwrap_or(Err(Error::Interrupted))
+    }
+}
+
+/// A cache bounded by the bytes it holds. One shard up to a size, since an item must fit into a shard, and one
+/// packument may take a third of the cache.
+fn byte_cache<K, V, W>(bytes: u64, weighter: W) -> Cache<K, V, W>
+where
+    K: Eq + std::hash::Hash,
+    V: Clone,
+    W: Weighter<K, V> + Clone,
+{
+    let shards = usize::try_from(bytes >> 28).unwrap_or(1).clamp(1, 16);
+    let options = OptionsBuilder::new()
+        .shards(shards)
+        .weight_capacity(bytes.max(1))
+        .estimated_items_capacity(usize::try_from(bytes / 32_768).unwrap_or(1024).max(16))
+        .build();
+    match options {
+        Ok(options) => Cache::with_options(options, weighter, Default::default(), Default::default()),
+        Err(_) => Cache::with_weighter(1024, bytes, weighter),
+    }
+}
+
+/// Runs work that takes long on the blocking pool, and short work in place: handing over costs more than reading a
+/// small document.
+async fn off_thread<T: Send + 'static>(
+    input_bytes: usize,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    const SHORT_BYTES: usize = 64 * 1024;
+    if input_bytes <= SHORT_BYTES {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
+}

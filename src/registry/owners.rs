@@ -1,0 +1,56 @@
+//! Owners, in the form that pnpm uses. npm and yarn send the whole list, see `metadata.rs`.
+
+use super::{Error, Registry};
+use crate::auth::{Action, Caller};
+use crate::npm::PackageName;
+use crate::npm::packument::{HostedPackument, Maintainer};
+
+impl Registry {
+    /// The owners of a hosted package.
+    pub async fn owners(&self, caller: &Caller, name: &PackageName) -> Result<Vec<Maintainer>, Error> {
+        let head = self.require_hosted(name).await?;
+        self.authorize(caller, Action::Read, name, &head.owners)?;
+        let stored = self.hosted_document(name).await?;
+        Ok(HostedPackument::parse(&stored)?.maintainers())
+    }
+
+    /// Makes somebody with an account an owner.
+    pub async fn add_owner(&self, caller: &Caller, name: &PackageName, user: &str) -> Result<(), Error> {
+        let account = self.inner.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
+        let owner = Maintainer { name: account.name, email: account.email };
+        self.change_owners(caller, name, move |owners| {
+            if !owners.iter().any(|known| known.name == owner.name) {
+                owners.push(owner);
+            }
+        })
+        .await
+    }
+
+    /// Takes an owner away, but never the last one.
+    pub async fn remove_owner(&self, caller: &Caller, name: &PackageName, user: &str) -> Result<(), Error> {
+        let user = user.to_owned();
+        self.change_owners(caller, name, move |owners| owners.retain(|known| known.name != user)).await
+    }
+
+    async fn change_owners(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        change: impl FnOnce(&mut Vec<Maintainer>) + Send + 'static,
+    ) -> Result<(), Error> {
+        let head = self.require_hosted(name).await?;
+        self.authorize(caller, Action::Own, name, &head.owners)?;
+        let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
+        self.to_the_end(async move {
+            let (authority, package) = (this.clone(), name.clone());
+            this.change_existing(&name, move |document| {
+                authority.authorize(&caller, Action::Own, &package, &document.head().owners)?;
+                let mut owners = document.maintainers();
+                change(&mut owners);
+                Ok(document.set_maintainers(&owners)?)
+            })
+            .await
+        })
+        .await
+    }
+}

@@ -1,0 +1,184 @@
+//! Reading a packument: from which source, and as which bytes.
+//!
+//! Bytes are made once per revision, form, coding and public URL, and kept in a cache bounded in bytes. A hit parses
+//! no JSON and compresses nothing. What a client has is compared before anything is rendered.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quick_cache::Weighter;
+
+use super::source::Route;
+use super::{Error, Registry, off_thread};
+use crate::auth::{Action, Caller};
+use crate::npm::integrity::sha256_hex;
+use crate::npm::{Form, PackageName, Timestamp, render};
+use crate::upstream::Upstream;
+
+/// Part of every ETag: raise it when the same document is rendered to other bytes than before.
+const RENDERER: u32 = 1;
+
+/// How a document's bytes are coded for transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// As they are.
+    Identity,
+    /// For every client.
+    Gzip,
+    /// For yarn berry and bun.
+    Brotli,
+    /// For pnpm 12 and bun: smaller than gzip and quicker to make.
+    Zstd,
+}
+
+/// A packument that was found, not yet rendered.
+#[derive(Debug, Clone)]
+pub struct Packument {
+    /// The package.
+    pub name: PackageName,
+    /// The form that will be rendered.
+    pub form: Form,
+    /// The last change.
+    pub modified: Option<Timestamp>,
+    /// Published here, not an upstream's.
+    pub is_hosted: bool,
+    /// An upstream's document that could not be revalidated now.
+    pub is_stale: bool,
+    revision: String,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone)]
+enum Origin {
+    Hosted,
+    Upstream { upstream: Upstream, kept_form: Form },
+}
+
+/// What rendered bytes are kept under.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct RenderKey {
+    name: PackageName,
+    revision: String,
+    base: Arc<str>,
+    form: Form,
+    encoding: Encoding,
+}
+
+/// Counts the bytes and a flat sum for the entry itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RenderWeighter;
+
+impl Weighter<RenderKey, Bytes> for RenderWeighter {
+    fn weight(&self, key: &RenderKey, bytes: &Bytes) -> u64 {
+        (bytes.len() + key.base.len() + 256) as u64
+    }
+}
+
+impl Packument {
+    /// A strong validator over the document, the form and the public URL, without quotes. It is the same for every
+    /// coding, so that a cache that changes the coding keeps it.
+    pub fn etag(&self, base: &str) -> String {
+        let form = match self.form {
+            Form::Full => "full",
+            Form::Abbreviated => "abbreviated",
+        };
+        let text = format!("{RENDERER}\n{}\n{form}\n{base}\n{}", self.name, self.revision);
+        sha256_hex(text.as_bytes())[..32].to_owned()
+    }
+}
+
+impl Registry {
+    /// Finds a packument, from here or from an upstream.
+    pub async fn packument(&self, caller: &Caller, name: &PackageName, form: Form) -> Result<Packument, Error> {
+        if let Some(head) = self.hosted_head(name).await? {
+            self.authorize(caller, Action::Read, name, &head.owners)?;
+            if !head.exists {
+                return Err(Error::PackageNotFound(name.clone()));
+            }
+            return Ok(Packument {
+                name: name.clone(),
+                form,
+                modified: head.modified,
+                is_hosted: true,
+                is_stale: false,
+                revision: head.revision.clone(),
+                origin: Origin::Hosted,
+            });
+        }
+        self.authorize(caller, Action::Read, name, &[])?;
+        let Route::Upstream(upstream) = self.inner.sources.route(name) else {
+            return Err(Error::PackageNotFound(name.clone()));
+        };
+        let found = self.proxied_document(upstream, name, form).await?;
+        Ok(Packument {
+            name: name.clone(),
+            form,
+            modified: found.document.modified,
+            is_hosted: false,
+            is_stale: found.is_stale,
+            revision: found.document.revision.clone(),
+            origin: Origin::Upstream { upstream: upstream.clone(), kept_form: found.document.form },
+        })
+    }
+
+    /// The bytes of a packument for a client. `base` is the public URL without trailing slash.
+    pub async fn render(&self, packument: &Packument, base: &str, encoding: Encoding) -> Result<Bytes, Error> {
+        let key = RenderKey {
+            name: packument.name.clone(),
+            revision: packument.revision.clone(),
+            base: base.into(),
+            form: packument.form,
+            encoding,
+        };
+        self.inner
+            .rendered
+            .get_or_insert_async(&key, async {
+                if encoding == Encoding::Identity {
+                    return self.render_identity(packument, base).await;
+                }
+                let identity = Box::pin(self.render(packument, base, Encoding::Identity)).await?;
+                off_thread(identity.len(), move || compress(&identity, encoding)).await
+            })
+            .await
+    }
+
+    async fn render_identity(&self, packument: &Packument, base: &str) -> Result<Bytes, Error> {
+        let bytes = self.document_bytes(packument).await?;
+        let (name, form, base) = (packument.name.clone(), packument.form, base.to_owned());
+        off_thread(bytes.len(), move || {
+            let links = render::Links { base: &base, name: &name };
+            render::packument(&bytes, form, links).map(Bytes::from).map_err(|_| Error::Damaged)
+        })
+        .await
+    }
+
+    /// The stored or kept document itself.
+    pub(super) async fn document_bytes(&self, packument: &Packument) -> Result<Bytes, Error> {
+        match &packument.origin {
+            Origin::Hosted => self.hosted_document(&packument.name).await,
+            Origin::Upstream { upstream, kept_form } => self.proxied_bytes(upstream, &packument.name, *kept_form).await,
+        }
+    }
+}
+
+/// gzip 6 and zstd 3 are where more effort stops paying on packuments; brotli 4 costs twice gzip for a tenth fewer
+/// bytes, and only two clients ask for it.
+fn compress(bytes: &Bytes, encoding: Encoding) -> Result<Bytes, Error> {
+    let failed = |_| Error::Interrupted;
+    let output = match encoding {
+        Encoding::Identity => return Ok(bytes.clone()),
+        Encoding::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+            encoder.write_all(bytes).map_err(failed)?;
+            encoder.finish().map_err(failed)?
+        }
+        Encoding::Zstd => zstd::bulk::compress(bytes, 3).map_err(failed)?,
+        Encoding::Brotli => {
+            let mut encoder = brotli::CompressorWriter::new(Vec::new(), 64 * 1024, 4, 22);
+            encoder.write_all(bytes).map_err(failed)?;
+            encoder.into_inner()
+        }
+    };
+    Ok(output.into())
+}

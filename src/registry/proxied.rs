@@ -1,0 +1,324 @@
+//! Documents of upstreams: kept, revalidated, and served stale when the upstream fails.
+//!
+//! A kept document is one object: a header line of JSON, then the body as it was received. The header holds the body's
+//! hash, so that bytes damaged by a power cut are fetched again instead of served. How long a document is fresh lives
+//! in memory only: after a restart each is revalidated once, which costs the upstream a 304.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
+
+use super::source::Route;
+use super::{Error, Registry, off_thread};
+use crate::keys;
+use crate::npm::integrity::sha256_hex;
+use crate::npm::{Form, PackageName, RawObject, Timestamp};
+use crate::storage::{self, ByteRange, Durability};
+use crate::upstream::freshness::{Freshness, Kept};
+use crate::upstream::single_flight::SingleFlight;
+use crate::upstream::{self, Fetched, PackumentAnswer, Upstream, Validators};
+
+/// Documents remembered; a few hundred bytes each.
+const REMEMBERED: usize = 50_000;
+/// A header line is a few hundred bytes; this much is read to find its end.
+const MAX_HEADER_BYTES: u64 = 4096;
+
+/// What is known of an upstream's document without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ProxiedDocument {
+    /// The form that is kept, which may be the full one where the short one was asked for.
+    pub(super) form: Form,
+    /// The hash of the body.
+    pub(super) revision: String,
+    /// The last change, as the document says.
+    pub(super) modified: Option<Timestamp>,
+    validators: Validators,
+}
+
+/// A document that was found.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) document: Arc<ProxiedDocument>,
+    /// The upstream could not be asked whether it still holds.
+    pub(super) is_stale: bool,
+}
+
+/// An answer that was had, and when.
+#[derive(Debug, Clone)]
+struct Remembered {
+    /// `None` for a name that the upstream does not have.
+    document: Option<Arc<ProxiedDocument>>,
+    kept: Kept,
+    /// `None` for a document found in the store after a restart: never fresh.
+    fetched_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct DocumentId {
+    upstream: String,
+    name: PackageName,
+    form: Form,
+}
+
+/// The first line of a kept document.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    is_full: bool,
+    sha256: String,
+    modified: Option<String>,
+    validators: Validators,
+}
+
+type Outcome = Result<Remembered, upstream::Error>;
+
+/// What is remembered of upstreams' documents, and the fetches under way.
+pub(super) struct ProxiedDocuments {
+    remembered: Cache<DocumentId, Remembered>,
+    flights: SingleFlight<DocumentId, Outcome>,
+}
+
+impl ProxiedDocuments {
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self { remembered: Cache::new(REMEMBERED), flights: SingleFlight::new(tasks) }
+    }
+}
+
+impl Registry {
+    /// An upstream's document, fresh, revalidated, or stale where nothing better is to be had.
+    pub(super) async fn proxied_document(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        wanted: Form,
+    ) -> Result<Found, Error> {
+        let (id, remembered) = self.best_remembered(upstream, name, wanted).await?;
+        if let Some(remembered) = &remembered
+            && self.is_fresh(upstream, remembered)
+        {
+            return found(name, remembered, false);
+        }
+        self.revalidated(upstream, id, remembered).await
+    }
+
+    /// As [`Registry::proxied_document`], but asks the upstream although the kept copy may be fresh. Used when the
+    /// copy lacks what a client knows to be there.
+    pub(super) async fn proxied_document_anew(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        wanted: Form,
+    ) -> Result<Found, Error> {
+        let (id, remembered) = self.best_remembered(upstream, name, wanted).await?;
+        self.revalidated(upstream, id, remembered).await
+    }
+
+    async fn revalidated(
+        &self,
+        upstream: &Upstream,
+        id: DocumentId,
+        remembered: Option<Remembered>,
+    ) -> Result<Found, Error> {
+        let name = id.name.clone();
+        let (this, upstream, flight_id) = (self.clone(), upstream.clone(), id.clone());
+        let known = remembered.clone();
+        let fetch = async move { this.fetch_document(&upstream, flight_id, known).await };
+        match self.inner.proxied.flights.run(id, fetch).await.map_err(|_| Error::Interrupted)? {
+            Ok(fetched) => found(&name, &fetched, false),
+            Err(error) => match remembered {
+                Some(kept) if error.is_transient() && kept.document.is_some() => {
+                    tracing::warn!(package.name = %name, %error, "serving a stale packument");
+                    found(&name, &kept, true)
+                }
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// The kept copy that serves a form best: the full one where it is there, since the short form follows from it.
+    async fn best_remembered(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        wanted: Form,
+    ) -> Result<(DocumentId, Option<Remembered>), Error> {
+        let id = |form| DocumentId { upstream: upstream.name().to_owned(), name: name.clone(), form };
+        let full = self.remembered(id(Form::Full)).await?;
+        if wanted == Form::Full || full.is_some() {
+            return Ok((id(Form::Full), full));
+        }
+        Ok((id(Form::Abbreviated), self.remembered(id(Form::Abbreviated)).await?))
+    }
+
+    async fn remembered(&self, id: DocumentId) -> Result<Option<Remembered>, Error> {
+        if let Some(remembered) = self.inner.proxied.remembered.get(&id) {
+            return Ok(Some(remembered));
+        }
+        let Some(header) = self.stored_header(&id).await? else { return Ok(None) };
+        let document = ProxiedDocument {
+            form: if header.is_full { Form::Full } else { Form::Abbreviated },
+            revision: header.sha256,
+            modified: header.modified.and_then(|text| text.parse().ok()),
+            validators: header.validators,
+        };
+        let remembered =
+            Remembered { document: Some(Arc::new(document)), kept: Kept::Found { max_age: None }, fetched_at: None };
+        self.inner.proxied.remembered.insert(id, remembered.clone());
+        Ok(Some(remembered))
+    }
+
+    async fn stored_header(&self, id: &DocumentId) -> Result<Option<Header>, Error> {
+        let key = keys::cached_packument(&id.upstream, &id.name, id.form);
+        let download = match self.inner.store.open_object(&key).await {
+            Ok(download) => download,
+            Err(storage::Error::NotFound) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let range = ByteRange { start: 0, end: download.size_bytes().min(MAX_HEADER_BYTES) };
+        let head: Vec<u8> = download.stream(range).map_ok(|bytes| bytes.to_vec()).try_concat().await?;
+        // Anything unreadable in the cache is simply not there.
+        Ok(split_header(&head).and_then(|(header, _)| serde_json::from_slice(header).ok()))
+    }
+
+    fn is_fresh(&self, upstream: &Upstream, remembered: &Remembered) -> bool {
+        remembered.fetched_at.is_some_and(|fetched_at| {
+            let verdict = upstream.freshness().judge(remembered.kept, fetched_at, self.inner.clock.now());
+            matches!(verdict, Freshness::Fresh { .. })
+        })
+    }
+
+    /// Asks the upstream, keeps the answer, remembers it.
+    async fn fetch_document(&self, upstream: &Upstream, id: DocumentId, known: Option<Remembered>) -> Outcome {
+        let known_kept = known.as_ref().map_or(Kept::Found { max_age: None }, |known| known.kept);
+        let document = known.and_then(|known| known.document);
+        let validators = document.as_ref().map(|document| &document.validators);
+        let answer = match upstream.packument(&id.name, id.form, validators).await {
+            Ok(answer) => answer,
+            Err(upstream::Error::NotFound) => {
+                let absent =
+                    Remembered { document: None, kept: Kept::Absent, fetched_at: Some(self.inner.clock.now()) };
+                self.forget(&id).await;
+                self.inner.proxied.remembered.insert(id, absent.clone());
+                return Ok(absent);
+            }
+            Err(error) => return Err(error),
+        };
+        let fetched_at = Some(self.inner.clock.now());
+        let remembered = match (answer, document) {
+            (PackumentAnswer::NotModified, Some(document)) => {
+                Remembered { document: Some(document), kept: known_kept, fetched_at }
+            }
+            (PackumentAnswer::NotModified, None) => {
+                return Err(upstream::Error::BadAnswer("a 304 that nobody asked for"));
+            }
+            (PackumentAnswer::Found(fetched), _) => {
+                let max_age = fetched.max_age;
+                let document = self.keep_document(&id, fetched).await?;
+                Remembered { document: Some(document), kept: Kept::Found { max_age }, fetched_at }
+            }
+        };
+        if let Some(document) = &remembered.document {
+            // A mirror may give the full form whatever was asked: then it is kept as what it is.
+            let id = DocumentId { form: document.form, ..id };
+            self.inner.proxied.remembered.insert(id, remembered.clone());
+        }
+        Ok(remembered)
+    }
+
+    /// Writes a received document to the store. One that cannot be kept for want of room is an upstream failure to
+    /// its readers, who then get the older copy.
+    async fn keep_document(&self, id: &DocumentId, fetched: Fetched) -> Result<Arc<ProxiedDocument>, upstream::Error> {
+        let Fetched { body, form, validators, .. } = fetched;
+        let size = body.len();
+        let prepared = off_thread(size, move || {
+            let modified = modified_of(&body).map_err(|_| Error::Damaged)?;
+            let header = Header {
+                is_full: form == Form::Full,
+                sha256: sha256_hex(&body),
+                modified: modified.map(|instant| instant.to_string()),
+                validators: validators.clone(),
+            };
+            let mut object = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
+            object.reserve_exact(body.len() + 1);
+            object.push(b'\n');
+            object.extend_from_slice(&body);
+            Ok((object, ProxiedDocument { form, revision: header.sha256, modified, validators }))
+        });
+        let (object, document) =
+            prepared.await.map_err(|_| upstream::Error::BadAnswer("the document cannot be read"))?;
+        let key = keys::cached_packument(&id.upstream, &id.name, document.form);
+        self.inner
+            .store
+            .put(&key, object.into(), Durability::Cache)
+            .await
+            .map_err(|error| upstream::Error::Unavailable(format!("its document cannot be kept: {error}")))?;
+        Ok(Arc::new(document))
+    }
+
+    async fn forget(&self, id: &DocumentId) {
+        self.inner.proxied.remembered.remove(id);
+        let key = keys::cached_packument(&id.upstream, &id.name, id.form);
+        if let Err(error) = self.inner.store.delete(&key).await
+            && !matches!(error, storage::Error::NotFound)
+        {
+            tracing::warn!(storage.key = %key, %error, "a cached packument could not be removed");
+        }
+    }
+
+    /// The body of a kept document, checked against its hash.
+    pub(super) async fn proxied_bytes(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        form: Form,
+    ) -> Result<Bytes, Error> {
+        let key = keys::cached_packument(upstream.name(), name, form);
+        let object = self.inner.store.read(&key).await;
+        let checked = match object {
+            Ok(object) => off_thread(object.len(), move || checked_body(&object)).await,
+            // Somebody emptied the cache: it may be deleted at any time.
+            Err(storage::Error::NotFound) => Err(Error::Damaged),
+            Err(error) => return Err(error.into()),
+        };
+        if checked.is_err() {
+            self.forget(&DocumentId { upstream: upstream.name().to_owned(), name: name.clone(), form }).await;
+            return Err(upstream::Error::Unavailable("the kept copy was damaged; it is fetched anew".to_owned()).into());
+        }
+        checked
+    }
+
+    /// Whether an upstream has the name, as far as can be told now.
+    pub(super) async fn exists_upstream(&self, name: &PackageName) -> bool {
+        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return false };
+        self.proxied_document(upstream, name, Form::Abbreviated).await.is_ok()
+    }
+}
+
+fn found(name: &PackageName, remembered: &Remembered, is_stale: bool) -> Result<Found, Error> {
+    match &remembered.document {
+        Some(document) => Ok(Found { document: Arc::clone(document), is_stale }),
+        None => Err(Error::PackageNotFound(name.clone())),
+    }
+}
+
+fn split_header(object: &[u8]) -> Option<(&[u8], usize)> {
+    let end = object.iter().take(usize::try_from(MAX_HEADER_BYTES).ok()?).position(|&byte| byte == b'\n')?;
+    Some((&object[..end], end + 1))
+}
+
+fn checked_body(object: &Bytes) -> Result<Bytes, Error> {
+    let (header, body_at) = split_header(object).ok_or(Error::Damaged)?;
+    let header: Header = serde_json::from_slice(header).map_err(|_| Error::Damaged)?;
+    let body = object.slice(body_at..);
+    if sha256_hex(&body) == header.sha256 { Ok(body) } else { Err(Error::Damaged) }
+}
+
+/// When the document last changed: `time.modified` of the full form, `modified` of the short one.
+fn modified_of(body: &[u8]) -> Result<Option<Timestamp>, serde_json::Error> {
+    let document = RawObject::parse(body)?;
+    let text = document.object("time").and_then(|time| time.text("modified")).or_else(|| document.text("modified"));
+    Ok(text.and_then(|text| text.parse().ok()))
+}

@@ -1,0 +1,389 @@
+//! Publishing a version.
+//!
+//! The body is read as a stream: the tarball is decoded, hashed and staged on the way, the document is kept. Then:
+//! check, keep the tarball under a key with its digest, commit the packument. The last write is the publication; a
+//! crash before it leaves a tarball that nobody knows, and a repeated request succeeds.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::source::Route;
+use super::{Error, Registry};
+use crate::auth::{Action, Caller, User};
+use crate::keys;
+use crate::npm::integrity::Hasher;
+use crate::npm::packument::{HostedPackument, Publication};
+use crate::npm::publish_body::{SplitBody, Splitter, TarballAttachment};
+use crate::npm::tarball::{self, Inspection};
+use crate::npm::{Digests, DistTag, PackageName, Version, manifest};
+use crate::storage::{self, Existing, Upload};
+
+/// Decoded bytes are handed to the disk in pieces of at least this size.
+const STAGE_BYTES: usize = 256 * 1024;
+/// What npm writes when a package has no readme.
+const NO_README: &str = "ERROR: No README data found!";
+
+/// What came of a request to `PUT /{name}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// A new version is durable and visible to all.
+    Version(Version),
+    /// The body had no tarball; it changed something about versions that are there.
+    Metadata,
+}
+
+/// A publish body that is arriving. Dropping it leaves nothing behind.
+pub struct Intake {
+    registry: Registry,
+    user: User,
+    caller: Caller,
+    name: PackageName,
+    splitter: Splitter,
+    hasher: Hasher,
+    decoded: Vec<u8>,
+    upload: Option<Upload>,
+}
+
+/// The part of a publish document that is looked at here.
+#[derive(Debug, Deserialize)]
+struct Document {
+    #[serde(rename = "_id")]
+    id: Option<String>,
+    name: Option<String>,
+    #[serde(default)]
+    versions: Map<String, Value>,
+    #[serde(rename = "dist-tags", default)]
+    dist_tags: Map<String, Value>,
+    #[serde(default)]
+    readme: Value,
+    #[serde(rename = "_attachments", default)]
+    attachments: Map<String, Value>,
+}
+
+/// A tarball that has arrived, with what was found in it.
+struct Staged {
+    upload: Upload,
+    digests: Digests,
+    inspection: Inspection,
+}
+
+impl Registry {
+    /// Starts to read a publish or metadata body, if the caller may change the package at all.
+    pub fn intake(&self, caller: &Caller, name: &PackageName) -> Result<Intake, Error> {
+        // Whether the change is a publish, a deprecation or a star shows only in the body; an account is needed for
+        // each, and the owner is checked again at the commit.
+        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
+        Ok(Intake {
+            registry: self.clone(),
+            user,
+            caller: caller.clone(),
+            name: name.clone(),
+            splitter: Splitter::new(self.inner.limits.body),
+            hasher: Hasher::default(),
+            decoded: Vec::new(),
+            upload: None,
+        })
+    }
+}
+
+impl Intake {
+    /// Takes the next piece of the body.
+    pub async fn push(&mut self, chunk: &Bytes) -> Result<(), Error> {
+        let before = self.decoded.len();
+        self.splitter.push(chunk, &mut self.decoded)?;
+        self.hasher.update(&self.decoded[before..]);
+        if self.decoded.len() >= STAGE_BYTES {
+            self.stage().await?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self) -> Result<(), Error> {
+        let bytes = std::mem::take(&mut self.decoded);
+        let upload = match &mut self.upload {
+            Some(upload) => upload,
+            None => self.upload.insert(self.registry.inner.store.upload().await?),
+        };
+        Ok(upload.write(bytes.into()).await?)
+    }
+
+    /// The body has ended: checks everything and commits. Durable and visible when it returns.
+    pub async fn finish(mut self) -> Result<Published, Error> {
+        let splitter = std::mem::replace(&mut self.splitter, Splitter::new(self.registry.inner.limits.body));
+        let SplitBody { document, tarball } = splitter.finish()?;
+        let Some(attachment) = tarball else {
+            self.registry.change_metadata(&self.caller, &self.name, document.into(), None).await?;
+            return Ok(Published::Metadata);
+        };
+        self.stage().await?;
+        let registry = self.registry.clone();
+        registry.to_the_end(async move { self.commit(&document, attachment).await }).await
+    }
+
+    async fn commit(self, document: &[u8], attachment: TarballAttachment) -> Result<Published, Error> {
+        let Self { registry, user, caller, name, hasher, upload, .. } = self;
+        let document: Document =
+            serde_json::from_slice(document).map_err(|_| Error::Invalid("the body is not a publish document"))?;
+        let (version, tag, published) = document.new_version(&name, &attachment)?;
+        registry.check_may_publish(&caller, &name, &version).await?;
+
+        let upload = upload.ok_or(Error::Invalid("the tarball is empty"))?;
+        let staged = registry.inspect(upload, hasher.finish()).await?;
+        document.check_length(&attachment)?;
+        check_hashes(&published, &staged.digests)?;
+        if let Some(field) = manifest::disagreement(&published, &staged.inspection.manifest) {
+            return Err(Error::Disagreement { field: field.to_string() });
+        }
+        let bundle = document.provenance(&name, &version, &staged.digests)?;
+        let readme =
+            document.readme(&published).or_else(|| staged.inspection.readme.as_ref().map(|readme| readme.text.clone()));
+        let digest = staged.digests.short();
+        let manifest = public_manifest(&name, &version, published, &staged, &user, bundle.as_ref());
+        let publication = Publication {
+            version: version.clone(),
+            manifest,
+            tag,
+            publisher: user.as_maintainer(),
+            readme,
+            tarball_digest: digest.clone(),
+        };
+
+        let key = keys::tarball(&name, &version, &digest);
+        match staged.upload.keep(&key, Existing::Refuse, storage::Durability::Synced).await {
+            // The digest is in the key: these are our own bytes from an earlier try.
+            Ok(()) | Err(storage::Error::Exists) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(bundle) = bundle {
+            registry.keep_attestations(&name, &version, &digest, &bundle).await?;
+        }
+        registry.commit_version(&caller, &name, publication).await?;
+        Ok(Published::Version(version))
+    }
+}
+
+impl Registry {
+    /// What can be refused before the tarball is looked at.
+    async fn check_may_publish(&self, caller: &Caller, name: &PackageName, version: &Version) -> Result<(), Error> {
+        if let Some(head) = self.hosted_head(name).await? {
+            self.authorize(caller, Action::Publish, name, &head.owners)?;
+            let stored = self.hosted_document(name).await?;
+            let is_taken = super::off_thread(stored.len(), {
+                let number = version.to_string();
+                move || Ok(HostedPackument::parse(&stored)?.was_published(&number))
+            })
+            .await?;
+            if is_taken {
+                return Err(Error::VersionExists { name: name.clone(), version: version.clone() });
+            }
+            return Ok(());
+        }
+        self.authorize(caller, Action::Publish, name, &[])?;
+        name.check_new()?;
+        // A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how
+        // dependency confusion begins.
+        if let Route::Upstream(upstream) = self.inner.sources.route(name) {
+            match self.proxied_document(upstream, name, crate::npm::Form::Abbreviated).await {
+                Ok(_) => return Err(Error::NameTakenUpstream(name.clone())),
+                Err(Error::PackageNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, mut upload: Upload, digests: Digests) -> Result<Staged, Error> {
+        let limits = self.inner.limits.tarball;
+        let inspection = upload
+            .inspect(move |reader: &mut dyn Read| tarball::inspect(std::io::BufReader::new(reader), &limits))
+            .await??;
+        Ok(Staged { upload, digests, inspection })
+    }
+
+    async fn commit_version(&self, caller: &Caller, name: &PackageName, publication: Publication) -> Result<(), Error> {
+        let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
+        let now = self.inner.clock.now();
+        self.change_document(name, move |current| {
+            let mut document = current.unwrap_or_else(|| HostedPackument::new(&package, now));
+            this.authorize(&caller, Action::Publish, &package, &document.head().owners)?;
+            if document.was_published(&publication.version.to_string()) {
+                // It was free when this request began.
+                return Err(Error::LostRace { name: package, version: publication.version });
+            }
+            document.publish(&publication, now)?;
+            Ok((Some(document), ()))
+        })
+        .await
+    }
+}
+
+impl Document {
+    /// The one new version of the document, with its tag, checked for everything that needs no tarball.
+    fn new_version(
+        &self,
+        name: &PackageName,
+        attachment: &TarballAttachment,
+    ) -> Result<(Version, DistTag, Map<String, Value>), Error> {
+        let matches = |text: &Option<String>| text.as_deref().is_none_or(|text| text == name.as_str());
+        if self.name.is_none() || !matches(&self.name) || !matches(&self.id) {
+            return Err(Error::Invalid("the name in the document is not the name in the URL"));
+        }
+        let mut tags = self.dist_tags.iter();
+        let (Some((tag, target)), None) = (tags.next(), tags.next()) else {
+            // npm 6 sends the whole document again after a conflict; then the attachment's name says which is new.
+            return self.version_of_attachment(name, attachment);
+        };
+        let target = target.as_str().ok_or(Error::Invalid("a tag must name a version"))?;
+        let published = self.version_object(target)?;
+        if self.versions.len() > 1 && !names_version(name, &attachment.key, target) {
+            return Err(Error::Invalid("the document must bring exactly one new version"));
+        }
+        let version = check_version(name, target, published)?;
+        if !names_version(name, &attachment.key, target) {
+            return Err(Error::Invalid("the attachment is not named after the package and version"));
+        }
+        Ok((version, tag.parse()?, published.clone()))
+    }
+
+    /// For a document with several versions and tags: the version that the attachment belongs to, and its tag.
+    fn version_of_attachment(
+        &self,
+        name: &PackageName,
+        attachment: &TarballAttachment,
+    ) -> Result<(Version, DistTag, Map<String, Value>), Error> {
+        if self.dist_tags.is_empty() {
+            return Err(Error::Invalid("the document has no dist-tag for the new version"));
+        }
+        let mut candidates = self.versions.keys().filter(|number| names_version(name, &attachment.key, number));
+        let number = candidates.next().ok_or(Error::Invalid("the attachment belongs to no version of the document"))?;
+        let published = self.version_object(number)?;
+        let version = check_version(name, number, published)?;
+        let tag = self.dist_tags.iter().find(|(_, target)| target.as_str() == Some(number));
+        let (tag, _) = tag.ok_or(Error::Invalid("the document has no dist-tag for the new version"))?;
+        Ok((version, tag.parse()?, published.clone()))
+    }
+
+    fn version_object(&self, number: &str) -> Result<&Map<String, Value>, Error> {
+        let version = self.versions.get(number).ok_or(Error::Invalid("the tag names a version that is not there"))?;
+        version.as_object().ok_or(Error::Invalid("a version must be an object"))
+    }
+
+    fn check_length(&self, attachment: &TarballAttachment) -> Result<(), Error> {
+        let claimed = self.attachments.get(&attachment.key).and_then(|found| found.get("length"));
+        match claimed.map(Value::as_u64) {
+            None => Ok(()),
+            Some(length) if length == Some(attachment.decoded_bytes) => Ok(()),
+            Some(_) => Err(Error::Invalid("the attachment's `length` is not its length")),
+        }
+    }
+
+    fn readme(&self, published: &Map<String, Value>) -> Option<String> {
+        let texts = [published.get("readme").and_then(Value::as_str), self.readme.as_str()];
+        texts.into_iter().flatten().find(|text| !text.is_empty() && *text != NO_README).map(ToOwned::to_owned)
+    }
+
+    /// The provenance bundle that came along, if its subject is this very tarball.
+    fn provenance(&self, name: &PackageName, version: &Version, digests: &Digests) -> Result<Option<Value>, Error> {
+        let Some(attachment) = self.attachments.iter().find(|(key, _)| key.ends_with(".sigstore")) else {
+            return Ok(None);
+        };
+        let text = attachment.1.get("data").and_then(Value::as_str).unwrap_or_default();
+        let bundle = serde_json::from_str(text).map_err(|_| Error::Invalid("the provenance bundle is not JSON"))?;
+        super::attestations::check_subject(&bundle, name, version, digests)?;
+        Ok(Some(bundle))
+    }
+}
+
+/// The attachment of `@scope/name` is called `@scope/name-1.0.0.tgz` by most, `name-1.0.0.tgz` by some.
+fn names_version(name: &PackageName, key: &str, number: &str) -> bool {
+    let with =
+        |stem: &str| key.strip_prefix(stem).and_then(|rest| rest.strip_prefix('-')) == Some(&format!("{number}.tgz"));
+    with(name.as_str()) || with(name.basename())
+}
+
+fn check_version(name: &PackageName, number: &str, published: &Map<String, Value>) -> Result<Version, Error> {
+    let version: Version = number.parse().map_err(|_| Error::BadVersion(number.to_owned()))?;
+    if published.get("name").and_then(Value::as_str) != Some(name.as_str()) {
+        return Err(Error::Invalid("the version's `name` is not the package's name"));
+    }
+    let own = published.get("version").and_then(Value::as_str).and_then(|text| text.parse::<Version>().ok());
+    if own.as_ref() != Some(&version) {
+        return Err(Error::Invalid("the version's `version` is not the number it stands under"));
+    }
+    if published.get("private") == Some(&Value::Bool(true)) {
+        return Err(Error::Invalid("a package with `\"private\": true` in its package.json is not to be published"));
+    }
+    Ok(version)
+}
+
+/// What the document claims of the bytes must be so; at least one claim must be there.
+fn check_hashes(published: &Map<String, Value>, digests: &Digests) -> Result<(), Error> {
+    let claim = |key: &str| published.get("dist").and_then(|dist| dist.get(key)).and_then(Value::as_str);
+    let (integrity, shasum) = (claim("integrity"), claim("shasum"));
+    if integrity.is_none() && shasum.is_none() {
+        return Err(Error::Invalid("the version's `dist` has neither integrity nor shasum"));
+    }
+    if let Some(text) = integrity {
+        let parsed = crate::npm::Integrity::parse(text);
+        if parsed.and_then(|integrity| integrity.matches(digests)) != Some(true) {
+            return Err(Error::Invalid("the tarball does not match `dist.integrity`"));
+        }
+    }
+    if shasum.is_some_and(|text| !text.eq_ignore_ascii_case(&digests.shasum())) {
+        return Err(Error::Invalid("the tarball does not match `dist.shasum`"));
+    }
+    Ok(())
+}
+
+/// The version object as it will be shown: the publisher's, with what is ours to say set and the rest left alone.
+fn public_manifest(
+    name: &PackageName,
+    version: &Version,
+    mut manifest: Map<String, Value>,
+    staged: &Staged,
+    user: &User,
+    bundle: Option<&Value>,
+) -> Map<String, Value> {
+    let Inspection { file_count, unpacked_bytes, has_binding_gyp, has_shrinkwrap, .. } = staged.inspection;
+    for key in ["readme", "_attachments", "_integrity", "integrity", "shasum", "_resolved", "_from", "deprecated"] {
+        manifest.shift_remove(key);
+    }
+    let runs_scripts = manifest::has_install_script(&staged.inspection.manifest, has_binding_gyp);
+    let mut dist = serde_json::json!({
+        "integrity": staged.digests.integrity(),
+        "shasum": staged.digests.shasum(),
+        "fileCount": file_count,
+        "unpackedSize": unpacked_bytes,
+    });
+    if let Some(predicate) = bundle.and_then(super::attestations::predicate_type) {
+        dist["attestations"] = serde_json::json!({ "url": "", "provenance": { "predicateType": predicate } });
+    }
+    manifest.insert("version".to_owned(), version.to_string().into());
+    manifest.insert("_id".to_owned(), format!("{name}@{version}").into());
+    manifest.insert("_npmUser".to_owned(), serde_json::json!({ "name": user.name, "email": user.email }));
+    manifest.insert("_hasShrinkwrap".to_owned(), has_shrinkwrap.into());
+    if runs_scripts {
+        manifest.insert("hasInstallScript".to_owned(), true.into());
+    } else {
+        manifest.shift_remove("hasInstallScript");
+    }
+    manifest.insert("dist".to_owned(), dist);
+    manifest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attachments_are_named_in_both_ways() {
+        let name: PackageName = "@a/tool".parse().unwrap();
+        assert!(names_version(&name, "@a/tool-1.0.0.tgz", "1.0.0"));
+        assert!(names_version(&name, "tool-1.0.0.tgz", "1.0.0"));
+        assert!(!names_version(&name, "tool-1.0.0.tgz", "1.0.1"));
+        assert!(!names_version(&name, "../tool-1.0.0.tgz", "1.0.0"));
+    }
+}

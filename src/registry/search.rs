@@ -1,0 +1,309 @@
+//! Search and listings of hosted packages, and keeping their index in step with the documents.
+//!
+//! A change of a package notes its name; one task indexes noted names in batches, so that a publish never waits for
+//! the index, and a batch of a thousand costs little more than one. An object in the store says "running" while
+//! changes may be missing from the index: when it is still there at the next start, the index is compared with the
+//! documents in the background.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::stream::{self, Stream};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use url::form_urlencoded;
+
+use super::{Error, Registry};
+use crate::auth::Caller;
+use crate::keys;
+use crate::npm::packument::HostedPackument;
+use crate::npm::search_result::{self, Found, Links, Person, SearchEntry};
+use crate::npm::{PackageName, RawObject, SearchQuery, Timestamp};
+use crate::search::SearchIndex;
+use crate::storage;
+use crate::upstream;
+
+/// npm's default.
+pub const DEFAULT_SIZE: usize = 20;
+/// npm's maximum.
+const MAX_SIZE: usize = 250;
+/// Names indexed before a commit: bounds the memory of a batch.
+const BATCH: usize = 1000;
+/// Entries of a listing that are held at once.
+const LISTING_PAGE: usize = 500;
+
+/// A search as it was asked for.
+#[derive(Debug, Clone)]
+pub struct SearchRequest {
+    /// Words and qualifiers.
+    pub text: String,
+    /// Results to skip.
+    pub from: usize,
+    /// Results to give, at most [`MAX_SIZE`].
+    pub size: usize,
+}
+
+/// The index and the names whose entries may be out of date.
+pub(super) struct Indexer {
+    index: Arc<SearchIndex>,
+    noted: Mutex<BTreeSet<PackageName>>,
+    wake: Notify,
+    /// How many noted names are not searchable yet.
+    pending: watch::Sender<usize>,
+}
+
+impl Indexer {
+    pub(super) fn new(index: SearchIndex) -> Self {
+        Self { index: Arc::new(index), noted: Mutex::default(), wake: Notify::new(), pending: watch::Sender::new(0) }
+    }
+
+    /// A package has changed.
+    pub(super) fn note(&self, name: PackageName) {
+        if self.noted.lock().unwrap_or_else(PoisonError::into_inner).insert(name) {
+            self.pending.send_modify(|pending| *pending += 1);
+        }
+        self.wake.notify_one();
+    }
+
+    fn take_batch(&self) -> Vec<PackageName> {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = Vec::new();
+        while batch.len() < BATCH
+            && let Some(name) = noted.pop_first()
+        {
+            batch.push(name);
+        }
+        batch
+    }
+}
+
+/// The part of an upstream's answer that is passed on.
+#[derive(Debug, Deserialize)]
+struct UpstreamPage {
+    #[serde(default)]
+    objects: Vec<Box<RawValue>>,
+    #[serde(default)]
+    total: usize,
+}
+
+impl Registry {
+    /// Searches hosted packages that the caller may read, and the default upstream when the text has `is:public`.
+    /// Answers npm's JSON. Hosted results come first; `total` counts both.
+    pub async fn search(&self, caller: &Caller, request: SearchRequest, base: &str) -> Result<Bytes, Error> {
+        self.authorize_reading(caller)?;
+        let query = SearchQuery::parse(&request.text);
+        let size = request.size.min(MAX_SIZE);
+        let (index, asked, from) = (Arc::clone(&self.inner.indexer.index), query.clone(), request.from);
+        // Every caller who may read at all may read every package: there are no rules by package yet.
+        let page = spawn_blocking(move || index.search(&asked, from, size, &|_| true, true))
+            .await
+            .map_err(|_| Error::Interrupted)??;
+        let mut total = page.total;
+        let mut objects: Vec<Found<'_>> = page.entries.iter().map(Found::Hosted).collect();
+        let public = match self.inner.sources.default_upstream() {
+            Some(upstream) if query.public => {
+                // Hosted results fill the first places, the upstream's follow.
+                let upstream_from = from.saturating_sub(page.total);
+                let upstream_size = size - objects.len();
+                self.search_upstream(upstream, &query, upstream_from, upstream_size).await?
+            }
+            _ => UpstreamPage { objects: Vec::new(), total: 0 },
+        };
+        total += public.total;
+        objects.extend(public.objects.iter().map(|object| Found::Upstream(object)));
+        search_result::search_document(&objects, from, total, self.inner.clock.now(), base)
+            .map(Bytes::from)
+            .map_err(|_| Error::Damaged)
+    }
+
+    async fn search_upstream(
+        &self,
+        upstream: &upstream::Upstream,
+        query: &SearchQuery,
+        from: usize,
+        size: usize,
+    ) -> Result<UpstreamPage, Error> {
+        let parameters = form_urlencoded::Serializer::new(String::new())
+            .append_pair("text", &query.upstream_text)
+            .append_pair("from", &from.to_string())
+            // With no room left only the total is wanted.
+            .append_pair("size", &size.max(1).to_string())
+            .finish();
+        let answer = upstream.search(&parameters).await?;
+        let mut page: UpstreamPage = serde_json::from_slice(&answer)
+            .map_err(|_| upstream::Error::BadAnswer("the search result cannot be read"))?;
+        page.objects.truncate(size);
+        // A public package must not be shown under a name that is ours.
+        let mut kept = Vec::with_capacity(page.objects.len());
+        for object in page.objects {
+            let name = RawObject::from_raw(&object).and_then(|object| object.object("package")?.text("name"));
+            let Some(Ok(name)) = name.map(|name| name.parse::<PackageName>()) else { continue };
+            if self.hosted_head(&name).await?.is_none() {
+                kept.push(object);
+            }
+        }
+        Ok(UpstreamPage { objects: kept, total: page.total })
+    }
+
+    /// The listing of `GET /-/all` in pieces, for npm 6 and older.
+    pub fn all_packages(
+        &self,
+        caller: &Caller,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + use<>, Error> {
+        self.authorize_reading(caller)?;
+        let index = Arc::clone(&self.inner.indexer.index);
+        let head = search_result::all_head(self.inner.clock.now());
+        let start = (index, Some(head), None::<PackageName>, false);
+        Ok(stream::try_unfold(start, |(index, head, after, ended)| async move {
+            if ended {
+                return Ok(None);
+            }
+            let page_index = Arc::clone(&index);
+            let last = after.clone();
+            let entries = spawn_blocking(move || page_index.names(last.as_ref(), LISTING_PAGE, &|_| true))
+                .await
+                .map_err(|_| Error::Interrupted)??;
+            let mut piece = head.unwrap_or_default();
+            for entry in &entries {
+                piece.push_str(&search_result::all_member(entry).map_err(|_| Error::Damaged)?);
+            }
+            let is_last = entries.len() < LISTING_PAGE;
+            if is_last {
+                piece.push_str(search_result::ALL_END);
+            }
+            let after = entries.into_iter().last().map(|entry| entry.name).or(after);
+            Ok(Some((Bytes::from(piece), (index, None, after, is_last))))
+        }))
+    }
+
+    /// Keeps the index in step until told to stop, then once more. Run it as one task; `rebuild` when the index was
+    /// made anew.
+    pub async fn keep_index(&self, rebuild: bool, stop: CancellationToken) {
+        let was_cut_short = match self.inner.store.create(&keys::index_running(), Bytes::from_static(b"1")).await {
+            Ok(()) => false,
+            Err(storage::Error::Exists) => true,
+            Err(error) => {
+                tracing::warn!(%error, "the state of the search index cannot be recorded");
+                true
+            }
+        };
+        if rebuild || was_cut_short {
+            self.note_all(&stop).await;
+        }
+        loop {
+            let batch = self.inner.indexer.take_batch();
+            if !batch.is_empty() {
+                self.index_batch(batch).await;
+                continue;
+            }
+            tokio::select! {
+                () = self.inner.indexer.wake.notified() => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        if let Err(error) = self.inner.store.delete(&keys::index_running()).await {
+            tracing::warn!(%error, "the search index will be compared with the packages at the next start");
+        }
+    }
+
+    /// Waits until what was changed so far can be found. For tests and for a stop.
+    pub async fn index_settled(&self) {
+        // The sender lives as long as the registry, so the wait cannot fail.
+        let _ = self.inner.indexer.pending.subscribe().wait_for(|pending| *pending == 0).await;
+    }
+
+    /// Notes every hosted package and every name in the index.
+    async fn note_all(&self, stop: &CancellationToken) {
+        let mut after = None;
+        loop {
+            let (index, last) = (Arc::clone(&self.inner.indexer.index), after.clone());
+            let names = spawn_blocking(move || index.names(last.as_ref(), LISTING_PAGE, &|_| true)).await;
+            let Ok(Ok(entries)) = names else { break };
+            let Some(last) = entries.last() else { break };
+            after = Some(last.name.clone());
+            entries.into_iter().for_each(|entry| self.inner.indexer.note(entry.name));
+        }
+        let mut keys = self.inner.store.list();
+        while let Some(key) = keys.recv().await {
+            match key {
+                Ok(key) => {
+                    if let Some(name) = key.packument_name() {
+                        self.inner.indexer.note(name);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the packages could not all be listed for the search index"),
+            }
+            if stop.is_cancelled() {
+                return;
+            }
+        }
+    }
+
+    async fn index_batch(&self, batch: Vec<PackageName>) {
+        let index = &self.inner.indexer.index;
+        let count = batch.len();
+        for name in batch {
+            match self.inner.store.read(&keys::packument(&name)).await {
+                Ok(stored) => match entry_of(&name, &stored) {
+                    Some(entry) => index.put(&entry),
+                    None => index.remove(&name),
+                },
+                Err(storage::Error::NotFound) => index.remove(&name),
+                Err(error) => tracing::warn!(package.name = %name, %error, "a package could not be indexed"),
+            }
+        }
+        let index = Arc::clone(index);
+        match spawn_blocking(move || index.commit()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the search index could not be written"),
+            Err(error) => tracing::warn!(%error, "the search index could not be written"),
+        }
+        self.inner.indexer.pending.send_modify(|pending| *pending -= count);
+    }
+}
+
+/// What the index holds of a package: its latest version. `None` for one that has no version to show.
+fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
+    let document = HostedPackument::parse(stored).ok()?;
+    let number = document.dist_tags().get("latest")?;
+    let version: Map<String, Value> = serde_json::from_str(document.version(number)?.get()).ok()?;
+    let text = |key: &str| version.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+    let text_or =
+        |key: &str, inner: &str| text(key).or_else(|| version.get(key)?.get(inner)?.as_str().map(ToOwned::to_owned));
+    let keywords = match version.get("keywords") {
+        Some(Value::Array(words)) => words.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect(),
+        Some(Value::String(words)) => words.split([',', ' ']).map(ToOwned::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let person = |value: &Value| {
+        let part = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Person { username: part("name"), email: part("email") }
+    };
+    Some(SearchEntry {
+        name: name.clone(),
+        version: number.clone(),
+        description: text("description").unwrap_or_default(),
+        keywords,
+        author: text_or("author", "name"),
+        maintainers: document
+            .maintainers()
+            .into_iter()
+            .map(|maintainer| Person { username: maintainer.name, email: maintainer.email })
+            .collect(),
+        publisher: version.get("_npmUser").map(person),
+        license: text_or("license", "type"),
+        links: Links {
+            homepage: text("homepage"),
+            repository: text_or("repository", "url"),
+            bugs: text_or("bugs", "url"),
+        },
+        modified: document.published_at(number).unwrap_or(Timestamp::from_millis(0)),
+        deprecated: version.get("deprecated").is_some_and(|value| value.as_str().is_some_and(|text| !text.is_empty())),
+        unstable: number.starts_with("0."),
+    })
+}

@@ -1,0 +1,285 @@
+//! Reading a tarball: from here, or from an upstream while it is checked and kept.
+//!
+//! An upstream's tarball streams to every client that asks while one fetch hashes and stages it. The last byte is held
+//! back until the hash is right, so that no client can take wrong bytes for a whole file; only then it gets its key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use quick_cache::sync::Cache;
+use serde_json::value::RawValue;
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+use super::source::Route;
+use super::{Error, Registry, off_thread};
+use crate::auth::{Action, Caller};
+use crate::keys::{self, Key};
+use crate::npm::packument::HostedPackument;
+use crate::npm::{Form, Integrity, PackageName, RawObject, Version, render};
+use crate::storage::{self, Download, Durability, Existing, Follower, Upload};
+use crate::upstream::single_flight::SingleFlight;
+use crate::upstream::{self, Upstream};
+
+/// Hosted tarballs whose key is remembered; about 300 bytes each.
+const REMEMBERED_KEYS: usize = 20_000;
+
+/// A tarball that was found.
+pub enum TarballBytes {
+    /// Kept, and open.
+    Stored(Download),
+    /// On their way from an upstream.
+    Arriving {
+        /// As the upstream said.
+        size_bytes: Option<u64>,
+        /// Ends in an error when the bytes turn out wrong.
+        stream: BoxStream<'static, Result<Bytes, storage::FollowError>>,
+    },
+}
+
+impl std::fmt::Debug for TarballBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stored(_) => "Stored",
+            Self::Arriving { .. } => "Arriving",
+        })
+    }
+}
+
+/// A fetch under way.
+#[derive(Debug, Clone)]
+struct Transfer {
+    follower: Follower,
+    size_bytes: Option<u64>,
+}
+
+type Started = Result<Transfer, Arc<Error>>;
+
+/// Fetches under way, and where hosted tarballs lie.
+pub(super) struct Transfers {
+    running: Arc<Mutex<HashMap<Key, Transfer>>>,
+    starts: SingleFlight<Key, Started>,
+    hosted: Cache<(PackageName, Version), (String, Key)>,
+}
+
+/// What an upstream's document says of a version's tarball.
+#[derive(Debug)]
+struct Expected {
+    url: Url,
+    integrity: Integrity,
+}
+
+impl Transfers {
+    pub(super) fn new(tasks: TaskTracker) -> Self {
+        Self { running: Arc::default(), starts: SingleFlight::new(tasks), hosted: Cache::new(REMEMBERED_KEYS) }
+    }
+
+    fn running(&self, key: &Key) -> Option<Transfer> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+}
+
+/// Removes a fetch from the list when it ends, however it ends.
+struct Registered {
+    running: Arc<Mutex<HashMap<Key, Transfer>>>,
+    key: Key,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+}
+
+impl Registry {
+    /// A tarball by its file name.
+    pub async fn tarball(&self, caller: &Caller, name: &PackageName, file: &str) -> Result<TarballBytes, Error> {
+        let not_found = || Error::TarballNotFound { name: name.clone(), file: file.to_owned() };
+        let head = self.hosted_head(name).await?;
+        self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
+        let version: Version =
+            render::version_in_file_name(name, file).and_then(|text| text.parse().ok()).ok_or_else(not_found)?;
+        if let Some(head) = head {
+            let key = self.hosted_tarball_key(name, &version, &head.revision).await?.ok_or_else(not_found)?;
+            let download = match self.inner.store.open_object(&key).await {
+                Err(storage::Error::NotFound) => return Err(not_found()),
+                other => other?,
+            };
+            return Ok(TarballBytes::Stored(download));
+        }
+        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(not_found()) };
+        self.proxied_tarball(upstream, name, &version, not_found).await
+    }
+
+    async fn hosted_tarball_key(
+        &self,
+        name: &PackageName,
+        version: &Version,
+        revision: &str,
+    ) -> Result<Option<Key>, Error> {
+        let id = (name.clone(), version.clone());
+        if let Some((known, key)) = self.inner.transfers.hosted.get(&id)
+            && known == revision
+        {
+            return Ok(Some(key));
+        }
+        let stored = self.hosted_document(name).await?;
+        let (name, version) = id.clone();
+        let key = off_thread(stored.len(), move || {
+            let document = HostedPackument::parse(&stored)?;
+            let number = version.to_string();
+            let key = match document.tarball_digest(&number) {
+                Some(digest) => Some(keys::tarball(&name, &version, digest)),
+                None => document.version(&number).map(|_| keys::legacy_tarball(&name, &version)),
+            };
+            Ok(key)
+        })
+        .await?;
+        if let Some(key) = &key {
+            self.inner.transfers.hosted.insert(id, (revision.to_owned(), key.clone()));
+        }
+        Ok(key)
+    }
+
+    async fn proxied_tarball(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+        not_found: impl FnOnce() -> Error,
+    ) -> Result<TarballBytes, Error> {
+        let key = keys::cached_tarball(upstream.name(), name, version);
+        match self.inner.store.open_object(&key).await {
+            Ok(download) => return Ok(TarballBytes::Stored(download)),
+            Err(storage::Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(transfer) = self.inner.transfers.running(&key) {
+            return Ok(transfer.into_bytes());
+        }
+        let Some(expected) = self.expected_tarball(upstream, name, version).await? else { return Err(not_found()) };
+        let (this, upstream, flight_key) = (self.clone(), upstream.clone(), key.clone());
+        let start = async move { this.start_transfer(&upstream, flight_key, expected).await.map_err(Arc::new) };
+        match self.inner.transfers.starts.run(key, start).await.map_err(|_| Error::Interrupted)? {
+            Ok(transfer) => Ok(transfer.into_bytes()),
+            Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
+        }
+    }
+
+    /// What the document says of the version's tarball. A version that the kept document lacks may have been
+    /// published since, so the upstream is asked once more before the answer is "no such file".
+    async fn expected_tarball(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+    ) -> Result<Option<Expected>, Error> {
+        let found = self.proxied_document(upstream, name, Form::Abbreviated).await?;
+        let kept = self.expected_in(upstream, name, version, found.document.form).await?;
+        if kept.is_some() || found.is_stale {
+            return Ok(kept);
+        }
+        let renewed = self.proxied_document_anew(upstream, name, Form::Abbreviated).await?;
+        if renewed.document.revision == found.document.revision {
+            return Ok(None);
+        }
+        self.expected_in(upstream, name, version, renewed.document.form).await
+    }
+
+    async fn expected_in(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+        form: Form,
+    ) -> Result<Option<Expected>, Error> {
+        let body = self.proxied_bytes(upstream, name, form).await?;
+        let number = version.to_string();
+        let (upstream, name) = (upstream.clone(), name.clone());
+        off_thread(body.len(), move || {
+            let document = RawObject::parse(&body).map_err(|_| Error::Damaged)?;
+            let Some(versions) = document.object("versions") else { return Ok(None) };
+            let Some(version) = versions.get(&number) else { return Ok(None) };
+            expected_of(&upstream, &name, version).map(Some).map_err(Error::from)
+        })
+        .await
+    }
+
+    /// Asks the upstream for the file and starts the task that brings it in. Returns as soon as the answer's head is
+    /// there.
+    async fn start_transfer(&self, upstream: &Upstream, key: Key, expected: Expected) -> Result<Transfer, Error> {
+        // Between the caller's look and this flight another fetch may have started.
+        if let Some(running) = self.inner.transfers.running(&key) {
+            return Ok(running);
+        }
+        let body = upstream.tarball(&expected.url).await?;
+        let upload = self.inner.store.upload().await?;
+        let transfer = Transfer { follower: upload.follow(), size_bytes: body.content_length };
+        let running = Arc::clone(&self.inner.transfers.running);
+        running.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), transfer.clone());
+        let registered = Registered { running, key: key.clone() };
+        let integrity = expected.integrity;
+        self.inner.tasks.spawn(async move {
+            let _registered = registered;
+            if let Err(error) = bring_in(body.stream, upload, &integrity, &key).await {
+                tracing::warn!(storage.key = %key, cause = %error, "an upstream's tarball was not kept");
+            }
+        });
+        Ok(transfer)
+    }
+}
+
+/// Streams the bytes into the upload and keeps them if they are the expected ones.
+async fn bring_in(
+    mut stream: BoxStream<'static, Result<Bytes, upstream::Error>>,
+    mut upload: Upload,
+    integrity: &Integrity,
+    key: &Key,
+) -> Result<(), Error> {
+    let mut verifier = integrity.verifier();
+    while let Some(bytes) = stream.try_next().await? {
+        verifier.update(&bytes);
+        upload.write(bytes).await?;
+    }
+    if !verifier.finish() {
+        return Err(upstream::Error::BadAnswer("the tarball is not the one its document describes").into());
+    }
+    upload.complete();
+    match upload.keep(key, Existing::Refuse, Durability::Synced).await {
+        // The bytes under a key of the cache are verified ones, whoever brought them.
+        Ok(()) | Err(storage::Error::Exists) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Transfer {
+    fn into_bytes(self) -> TarballBytes {
+        TarballBytes::Arriving { size_bytes: self.size_bytes, stream: self.follower.stream().boxed() }
+    }
+}
+
+impl Error {
+    /// The same failure for one more of those who waited for it.
+    fn for_another_waiter(&self) -> Self {
+        match self {
+            Self::Upstream(error) => Self::Upstream(error.clone()),
+            _ => Self::Interrupted,
+        }
+    }
+}
+
+fn expected_of(upstream: &Upstream, name: &PackageName, version: &RawValue) -> Result<Expected, upstream::Error> {
+    let bad = upstream::Error::BadAnswer;
+    let version = RawObject::from_raw(version).ok_or(bad("a version is not an object"))?;
+    let dist = version.object("dist").ok_or(bad("a version has no `dist`"))?;
+    let reference = dist.text("tarball").ok_or(bad("a version has no tarball URL"))?;
+    let integrity = dist
+        .text("integrity")
+        .and_then(|text| Integrity::parse(&text))
+        .or_else(|| dist.text("shasum").and_then(|text| Integrity::from_shasum(&text)))
+        .ok_or(bad("a version has neither integrity nor shasum, so its tarball cannot be checked"))?;
+    Ok(Expected { url: upstream.tarball_url(name, &reference)?, integrity })
+}

@@ -1,0 +1,5 @@
+//! How the router meets the world.
+
+mod tcp;
+
+pub use tcp::{Bound, ServeError, bind};

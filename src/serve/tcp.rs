@@ -1,0 +1,126 @@
+//! A listener with HTTP/1.1 and HTTP/2, bounded in connections, that stops without cutting anybody off.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::app::App;
+use crate::http::{HttpService, Peer};
+
+/// A client that has not sent a request's head by then is not going to.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a stop waits for requests under way.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Long paths and tokens fit; a flood of headers does not.
+const MAX_HEADER_BYTES: usize = 64 * 1024;
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub struct ServeError {
+    address: SocketAddr,
+    #[source]
+    source: std::io::Error,
+}
+
+/// A socket that listens, not yet served.
+#[derive(Debug)]
+pub struct Bound {
+    listener: TcpListener,
+    max_connections: usize,
+}
+
+/// Takes the address. From now on connections are accepted by the system and wait to be served.
+pub async fn bind(address: SocketAddr, max_connections: usize) -> Result<Bound, ServeError> {
+    let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
+    Ok(Bound { listener, max_connections })
+}
+
+impl Bound {
+    /// The address that was taken; its port is a real one where port 0 was asked for.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+
+    /// Serves until `stop` is ready, then lets requests under way end, up to a deadline, and the application's tasks
+    /// after them.
+    pub async fn serve(self, app: App, stop: impl Future<Output = ()>) {
+        let service = HttpService::new(app.clone());
+        let connections = Arc::new(Semaphore::new(self.max_connections));
+        let graceful = GracefulShutdown::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = async {
+                // Closed nowhere.
+                let permit = Arc::clone(&connections).acquire_owned().await;
+                (self.listener.accept().await, permit)
+            };
+            let (accepted, permit) = tokio::select! {
+                accepted = accepted => accepted,
+                () = &mut stop => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, mostly: others will be closed soon.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let connection = connection(stream, peer, service.clone(), &graceful);
+            app.tasks.spawn(async move {
+                let _permit = permit;
+                connection.await;
+            });
+        }
+        drop(self.listener);
+        tracing::info!("stopping: no new connections, waiting for requests under way");
+        let drained = tokio::time::timeout(DRAIN, async {
+            graceful.shutdown().await;
+            app.stop().await;
+        });
+        if drained.await.is_err() {
+            tracing::warn!("requests were still under way at the deadline and are cut off");
+        }
+    }
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: HttpService,
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + Send + use<> {
+    // Small answers must not wait for the acknowledgement of the one before. A socket that is gone fails later anyway.
+    let _ = stream.set_nodelay(true);
+    let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        let service = service.clone();
+        async move { Ok::<_, std::convert::Infallible>(service.call(request).await) }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES * 2);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(30));
+    let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
+    let watched = graceful.watch(connection);
+    async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(%peer, error = &*error, "a connection ended early");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The upstream that this machine's npm is set up for, found once and written down.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use url::Url;
+
+use super::{DEFAULT_UPSTREAM, remembered_file};
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discovered {
+    /// The registry's address.
+    pub url: Url,
+    /// Where it was found, for people.
+    pub source: String,
+}
+
+/// Why no upstream was found.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// There is no npm to ask, or it fails.
+    #[error("npm could not be asked for its registry")]
+    Npm(#[source] io::Error),
+    /// What npm is set up for is no URL.
+    #[error("npm is set up for `{0}`, which is not a registry's address")]
+    NotAUrl(String),
+}
+
+/// The registry that npm uses on this machine: the variable `npm_config_registry`, the npmrc files of this directory
+/// and of the user, then npm itself, which also knows its global files.
+#[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
+pub fn default_upstream() -> Result<Discovered, DiscoverError> {
+    if let Ok(value) = std::env::var("npm_config_registry") {
+        return discovered(&value, "the variable npm_config_registry");
+    }
+    let user_file = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".npmrc"));
+    for file in [Some(PathBuf::from(".npmrc")), user_file].into_iter().flatten() {
+        if let Some(value) = registry_in(&file) {
+            return discovered(&value, &file.display().to_string());
+        }
+    }
+    let output = Command::new("npm")
+        .args(["config", "get", "registry"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .map_err(DiscoverError::Npm)?;
+    discovered(&String::from_utf8_lossy(&output.stdout), "npm config get registry")
+}
+
+fn discovered(text: &str, source: &str) -> Result<Discovered, DiscoverError> {
+    let text = text.trim();
+    let url: Url = text.parse().map_err(|_| DiscoverError::NotAUrl(text.to_owned()))?;
+    if matches!(url.scheme(), "http" | "https") {
+        Ok(Discovered { url, source: source.to_owned() })
+    } else {
+        Err(DiscoverError::NotAUrl(text.to_owned()))
+    }
+}
+
+/// The `registry=` line of an npmrc file, without variables in it, which only npm can expand.
+fn registry_in(file: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let mut values =
+        text.lines().filter_map(|line| line.trim().strip_prefix("registry")?.trim_start().strip_prefix('='));
+    values.next_back().map(|value| value.trim().trim_matches('"').to_owned()).filter(|value| !value.contains("${"))
+}
+
+/// Writes the upstream into the data directory, so that the next start needs not look for it, and a later change of
+/// npm's own settings (to this very server, perhaps) changes nothing here.
+pub fn remember(directory: &Path, found: &Discovered) -> io::Result<PathBuf> {
+    let path = remembered_file(directory);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let text = format!(
+        "# Written by the first start of `holdfast serve`, from: {}\n# Change it here, or set it anywhere else: every other place wins over this file.\n[upstreams.{DEFAULT_UPSTREAM}]\nurl = {}\n",
+        found.source,
+        toml::Value::String(found.url.to_string()),
+    );
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_registry_line_of_an_npmrc_counts() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(".npmrc");
+        std::fs::write(&file, "//h/:_authToken=x\nregistry=http://a.example/\n registry = \"http://b.example/\"\n")
+            .unwrap();
+        assert_eq!(registry_in(&file).as_deref(), Some("http://b.example/"));
+        std::fs::write(&file, "registry=${MIRROR}\n@s:registry=http://c.example/\n").unwrap();
+        assert_eq!(registry_in(&file), None);
+    }
+
+    #[test]
+    fn what_is_remembered_can_be_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let found = Discovered { url: "http://a.example/x/".parse().unwrap(), source: "a test".to_owned() };
+        remember(directory.path(), &found).unwrap();
+        let flags = super::super::Flags {
+            file: None,
+            values: vec![("storage.directory", directory.path().display().to_string())],
+        };
+        let loaded = super::super::Settings::load_with(&flags, vec![]).unwrap();
+        assert_eq!(loaded.settings.upstreams[0].client.url, found.url);
+    }
+}

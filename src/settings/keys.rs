@@ -1,0 +1,408 @@
+//! Every key there is, with what it means, its default and how its text becomes a value.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use toml::Value;
+use url::Url;
+
+use super::{Auto, DEFAULT_UPSTREAM, Settings, UpstreamSettings};
+use crate::registry::Pattern;
+use crate::secret::Secret;
+use crate::upstream;
+
+/// A key. A `*` in it stands for an upstream's name.
+#[derive(Debug)]
+pub struct KeyInfo {
+    /// Such as `server.listen`.
+    pub key: &'static str,
+    /// As it would be written in the file.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// Never shown.
+    pub is_secret: bool,
+    pub(super) set: fn(&mut Draft, &str, &Value) -> Result<(), String>,
+}
+
+/// Settings in the making: an upstream is put together from several keys.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub(super) settings: Settings,
+    upstreams: BTreeMap<String, UpstreamDraft>,
+}
+
+#[derive(Debug, Default)]
+struct UpstreamDraft {
+    url: Option<Url>,
+    packages: Option<Vec<Pattern>>,
+    changes: Vec<Change>,
+}
+
+/// A setting that is applied once the upstream's address is known.
+struct Change(Box<dyn FnOnce(&mut upstream::Settings)>);
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Change")
+    }
+}
+
+macro_rules! key {
+    ($key:literal, $default:literal, $meaning:literal, $set:expr) => {
+        KeyInfo { key: $key, default: $default, meaning: $meaning, is_secret: false, set: $set }
+    };
+    (secret $key:literal, $default:literal, $meaning:literal, $set:expr) => {
+        KeyInfo { key: $key, default: $default, meaning: $meaning, is_secret: true, set: $set }
+    };
+}
+
+/// All keys, in the order of the documentation.
+pub static KEYS: &[KeyInfo] = &[
+    key!(
+        "server.listen",
+        "\"127.0.0.1:4873\"",
+        "Address and port to listen on. On anything but a loopback address, reading needs an account and registration is closed unless `access` says otherwise.",
+        |draft, _, value| {
+            draft.settings.server.listen = parsed(value, "an address and port such as `127.0.0.1:4873`")?;
+            Ok(())
+        }
+    ),
+    key!(
+        "server.public_url",
+        "none",
+        "How clients reach this server, path prefix included. Without it, each request's `Host` is taken, or what a trusted proxy says.",
+        |draft, _, value| {
+            draft.settings.server.public_url = Some(http_url(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "server.trusted_proxies",
+        "[]",
+        "Addresses or networks of proxies whose `X-Forwarded-Proto`, `-Host` and `-Prefix` are believed, such as `[\"10.0.0.0/8\"]`.",
+        |draft, _, value| {
+            draft.settings.server.trusted_proxies = list(value, "a network such as `10.0.0.0/8`", |text| {
+                text.parse().or_else(|_| text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from))
+            })?;
+            Ok(())
+        }
+    ),
+    key!("server.max_connections", "4096", "Connections at once. Further ones wait.", |draft, _, value| {
+        draft.settings.server.max_connections = positive(value)?;
+        Ok(())
+    }),
+    key!(
+        "storage.directory",
+        "\"holdfast-data\"",
+        "The data directory. One process owns it at a time.",
+        |draft, _, value| {
+            draft.settings.storage.directory = text(value)?.into();
+            Ok(())
+        }
+    ),
+    key!("cache.memory_bytes", "67108864", "Rendered documents kept in memory, in bytes.", |draft, _, value| {
+        draft.settings.cache.memory_bytes = bytes(value)?;
+        Ok(())
+    }),
+    key!(
+        "limits.tarball_bytes",
+        "268435456",
+        "The largest tarball that may be published, in bytes.",
+        |draft, _, value| {
+            draft.settings.limits.body.max_tarball_bytes = bytes(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "limits.document_bytes",
+        "33554432",
+        "The largest document of a publish request, without its tarball, in bytes.",
+        |draft, _, value| {
+            draft.settings.limits.body.max_document_bytes =
+                usize::try_from(bytes(value)?).map_err(|error| error.to_string())?;
+            Ok(())
+        }
+    ),
+    key!(
+        "limits.unpacked_bytes",
+        "2147483648",
+        "What a published tarball may unpack to, in bytes.",
+        |draft, _, value| {
+            draft.settings.limits.tarball.max_unpacked_bytes = bytes(value)?;
+            Ok(())
+        }
+    ),
+    key!("limits.files", "200000", "How many files a published tarball may have.", |draft, _, value| {
+        draft.settings.limits.tarball.max_entries = bytes(value)?;
+        Ok(())
+    }),
+    key!(
+        "access.anonymous_read",
+        "\"auto\"",
+        "`open`: anybody may read. `closed`: reading needs an account. `auto`: open on a loopback listener, closed elsewhere.",
+        |draft, _, value| {
+            draft.settings.access.anonymous_read = auto(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "access.registration",
+        "\"auto\"",
+        "`open`: signing in with a new name makes an account. `closed`: it does not. `auto`: open on a loopback listener, closed elsewhere.",
+        |draft, _, value| {
+            draft.settings.access.registration = auto(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "access.owners_only",
+        "true",
+        "Whether only its owners may change a package, as on the public registry. With `false` every account may.",
+        |draft, _, value| {
+            draft.settings.access.owners_only = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "packages.claims",
+        "[]",
+        "Names that are ours and never asked upstream: `name`, `@scope/name`, `@scope/*`.",
+        |draft, _, value| {
+            draft.settings.packages.claims = list(value, "a name or `@scope/*`", str::parse)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "packages.proxy",
+        "true",
+        "Whether upstreams are asked at all. `--no-upstream` sets it to `false`.",
+        |draft, _, value| {
+            draft.settings.packages.proxy = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "upstreams.*.url",
+        "found at the first start",
+        "The address of an upstream registry. The upstream `default` is what `--upstream` sets; it is found in this machine's npm configuration at the first start.",
+        |draft, name, value| {
+            draft.upstream(name).url = Some(http_url(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "upstreams.*.packages",
+        "[\"**\"] for `default`",
+        "Which names belong to it: `name`, `@scope/*`, `@*/*` or `**`. The most specific pattern decides.",
+        |draft, name, value| {
+            draft.upstream(name).packages = Some(list(value, "a name, `@scope/*` or `**`", str::parse)?);
+            Ok(())
+        }
+    ),
+    key!(secret "upstreams.*.token", "none", "A token sent to it, and to no other host. Best set by the environment: `HOLDFAST__UPSTREAMS__NAME__TOKEN`.", |draft, name, value| {
+        let token = Secret::new(text(value)?);
+        draft.change(name, |client| client.token = Some(token));
+        Ok(())
+    }),
+    key!(secret "upstreams.*.basic", "none", "`user:password` in base64 (npm's `_auth`), in place of a token.", |draft, name, value| {
+        let basic = Secret::new(text(value)?);
+        draft.change(name, |client| client.basic = Some(basic));
+        Ok(())
+    }),
+    key!(
+        "upstreams.*.trusted_hosts",
+        "[]",
+        "Further hosts that it may redirect to although they have private addresses. They get no credentials.",
+        |draft, name, value| {
+            let hosts: Vec<String> = list(value, "a host name", |text| Ok::<_, String>(text.to_owned()))?;
+            draft.change(name, |client| client.trusted_hosts = hosts);
+            Ok(())
+        }
+    ),
+    key!("upstreams.*.proxy", "none", "An HTTP proxy on the way to it.", |draft, name, value| {
+        let proxy = http_url(value)?;
+        draft.change(name, |client| client.proxy = Some(proxy));
+        Ok(())
+    }),
+    key!(
+        "upstreams.*.fresh_seconds",
+        "300",
+        "How long its documents are used without asking again, at most.",
+        |draft, name, value| {
+            let longest = Duration::from_secs(bytes(value)?);
+            draft.change(name, move |client| {
+                client.freshness.longest = longest;
+                client.freshness.default = client.freshness.default.min(longest);
+                client.freshness.negative = client.freshness.negative.min(longest);
+            });
+            Ok(())
+        }
+    ),
+    key!(
+        "upstreams.*.timeout_seconds",
+        "30",
+        "How long it may take to begin an answer, and to send the next piece of one.",
+        |draft, name, value| {
+            let timeout = Duration::from_secs(bytes(value)?.max(1));
+            draft.change(name, move |client| {
+                client.header_timeout = timeout;
+                client.idle_timeout = timeout;
+                client.connect_timeout = client.connect_timeout.min(timeout);
+            });
+            Ok(())
+        }
+    ),
+    key!("upstreams.*.retries", "2", "How often a failed request is tried again.", |draft, name, value| {
+        let retries = u32::try_from(bytes(value)?).map_err(|error| error.to_string())?;
+        draft.change(name, move |client| client.retries = retries);
+        Ok(())
+    }),
+    key!(
+        "upstreams.*.packument_bytes",
+        "67108864",
+        "The largest document taken from it, in bytes.",
+        |draft, name, value| {
+            let limit = bytes(value)?;
+            draft.change(name, move |client| client.max_packument_bytes = limit);
+            Ok(())
+        }
+    ),
+    key!(
+        "upstreams.*.tarball_bytes",
+        "536870912",
+        "The largest tarball taken from it, in bytes.",
+        |draft, name, value| {
+            let limit = bytes(value)?;
+            draft.change(name, move |client| client.max_tarball_bytes = limit);
+            Ok(())
+        }
+    ),
+    key!(
+        "log.level",
+        "\"info\"",
+        "What is logged: `error`, `warn`, `info`, `debug`, or by module as in `info,holdfast::upstream=debug`.",
+        |draft, _, value| {
+            let level = text(value)?;
+            level.parse::<tracing_subscriber::EnvFilter>().map_err(|_| format!("`{level}` is not a log filter"))?;
+            draft.settings.log.level = level;
+            Ok(())
+        }
+    ),
+    key!("log.json", "false", "Log as JSON lines in place of text.", |draft, _, value| {
+        draft.settings.log.json = boolean(value)?;
+        Ok(())
+    }),
+];
+
+impl Draft {
+    fn upstream(&mut self, name: &str) -> &mut UpstreamDraft {
+        self.upstreams.entry(name.to_owned()).or_default()
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut upstream::Settings) + 'static) {
+        self.upstream(name).changes.push(Change(Box::new(change)));
+    }
+
+    /// The finished settings, and what is missing in them.
+    pub(super) fn finish(mut self) -> (Settings, Vec<String>) {
+        let mut missing = Vec::new();
+        if self.settings.packages.proxy {
+            for (name, draft) in self.upstreams {
+                let Some(url) = draft.url else {
+                    missing.push(format!("`upstreams.{name}.url` is missing"));
+                    continue;
+                };
+                let packages = match draft.packages {
+                    Some(packages) => packages,
+                    None if name == DEFAULT_UPSTREAM => vec![Pattern::Any],
+                    None => {
+                        missing.push(format!("`upstreams.{name}.packages` is missing: say which names are its"));
+                        continue;
+                    }
+                };
+                let mut client = upstream::Settings::new(name, url);
+                draft.changes.into_iter().for_each(|Change(change)| change(&mut client));
+                self.settings.upstreams.push(UpstreamSettings { client, packages });
+            }
+        }
+        (self.settings, missing)
+    }
+}
+
+fn text(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Ok(text.clone()),
+        Value::String(_) => Err("must not be empty".to_owned()),
+        other => Err(format!("must be a text, not {}", other.type_str())),
+    }
+}
+
+fn parsed<T: FromStr>(value: &Value, expected: &str) -> Result<T, String> {
+    let text = text(value)?;
+    text.parse().map_err(|_| format!("`{text}` is not {expected}"))
+}
+
+fn http_url(value: &Value) -> Result<Url, String> {
+    let expected = "an http or https URL without query, such as `https://npm.example/`";
+    let mut url: Url = parsed(value, expected)?;
+    if !matches!(url.scheme(), "http" | "https")
+        || url.host().is_none()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(format!("`{url}` is not {expected}"));
+    }
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+/// An array of texts, or, from the environment, texts with commas between them.
+fn list<T, E: Display>(value: &Value, expected: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Vec<T>, String> {
+    let texts: Vec<String> = match value {
+        Value::Array(items) => items.iter().map(text).collect::<Result<_, _>>()?,
+        Value::String(items) => {
+            items.split(',').map(str::trim).filter(|item| !item.is_empty()).map(ToOwned::to_owned).collect()
+        }
+        other => return Err(format!("must be a list, not {}", other.type_str())),
+    };
+    texts.iter().map(|item| parse(item).map_err(|_| format!("`{item}` is not {expected}"))).collect()
+}
+
+fn bytes(value: &Value) -> Result<u64, String> {
+    let number = match value {
+        Value::Integer(number) => u64::try_from(*number).ok(),
+        Value::String(text) => text.replace('_', "").parse().ok(),
+        _ => None,
+    };
+    number.ok_or_else(|| "must be a whole number that is not negative".to_owned())
+}
+
+fn positive(value: &Value) -> Result<usize, String> {
+    match usize::try_from(bytes(value)?) {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be a whole number of at least 1".to_owned()),
+    }
+}
+
+fn boolean(value: &Value) -> Result<bool, String> {
+    match value {
+        Value::Boolean(value) => Ok(*value),
+        Value::String(text) => text.parse().map_err(|_| format!("`{text}` is not `true` or `false`")),
+        other => Err(format!("must be `true` or `false`, not {}", other.type_str())),
+    }
+}
+
+fn auto(value: &Value) -> Result<Auto, String> {
+    match text(value)?.as_str() {
+        "auto" => Ok(Auto::Auto),
+        "open" => Ok(Auto::Open),
+        "closed" => Ok(Auto::Closed),
+        other => Err(format!("`{other}` is not `auto`, `open` or `closed`")),
+    }
+}

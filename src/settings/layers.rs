@@ -1,0 +1,162 @@
+//! Layers of settings, put over one another with the origin of each value kept.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::Value;
+
+use super::keys::{Draft, KEYS, KeyInfo};
+use super::{Loaded, Shown};
+
+const PREFIX: &str = "HOLDFAST__";
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    Default,
+    /// Found and written down at the first start.
+    Remembered(PathBuf),
+    /// A settings file.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+    /// A flag.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Remembered(path) => write!(f, "remembered in {}", path.display()),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Environment(name) => f.write_str(name),
+            Self::Flag => f.write_str("flag"),
+        }
+    }
+}
+
+/// Something wrong with the settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text} (from: {origin})")]
+pub struct Mistake {
+    text: String,
+    origin: Origin,
+}
+
+/// The values of one origin, by dotted key.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    values: Vec<(String, Value, Origin)>,
+}
+
+impl Layer {
+    /// Reads a settings file.
+    pub(super) fn file(path: &Path) -> Result<Self, Mistake> {
+        Self::read(path, Origin::File(path.to_owned()))
+    }
+
+    /// Reads what was remembered.
+    pub(super) fn remembered(path: &Path) -> Result<Self, Mistake> {
+        Self::read(path, Origin::Remembered(path.to_owned()))
+    }
+
+    fn read(path: &Path, origin: Origin) -> Result<Self, Mistake> {
+        let mistake = |text: String| Mistake { text, origin: origin.clone() };
+        let text =
+            std::fs::read_to_string(path).map_err(|error| mistake(format!("the file cannot be read: {error}")))?;
+        let table: toml::Table =
+            text.parse().map_err(|error: toml::de::Error| mistake(format!("the file is not TOML: {error}")))?;
+        let mut values = Vec::new();
+        flatten("", table, &origin, &mut values);
+        Ok(Self { values })
+    }
+
+    /// Takes the variables that are ours: `HOLDFAST__SERVER__LISTEN` is `server.listen`.
+    pub(super) fn environment(variables: Vec<(String, String)>) -> Self {
+        let ours = variables.into_iter().filter_map(|(name, value)| {
+            let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+            Some((key, Value::String(value), Origin::Environment(name)))
+        });
+        Self { values: ours.collect() }
+    }
+
+    /// Takes flags.
+    pub(super) fn flags(flags: &[(&'static str, String)]) -> Self {
+        let values = flags.iter().map(|(key, value)| ((*key).to_owned(), Value::String(value.clone()), Origin::Flag));
+        Self { values: values.collect() }
+    }
+}
+
+/// The data directory as the layers have it.
+pub(super) fn data_directory(layers: &[Layer]) -> Option<PathBuf> {
+    let values = layers.iter().flat_map(|layer| &layer.values);
+    let last = values.filter(|(key, _, _)| key == "storage.directory").next_back()?;
+    last.1.as_str().map(PathBuf::from)
+}
+
+/// Tables become dotted keys; a table under a known key would be a mistake and is kept to be told as one.
+fn flatten(prefix: &str, table: toml::Table, origin: &Origin, values: &mut Vec<(String, Value, Origin)>) {
+    for (name, value) in table {
+        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        match value {
+            Value::Table(table) if known(&key).is_none() => flatten(&key, table, origin, values),
+            value => values.push((key, value, origin.clone())),
+        }
+    }
+}
+
+/// The key's entry and, for an upstream's key, the upstream's name.
+fn known(key: &str) -> Option<(&'static KeyInfo, &str)> {
+    KEYS.iter().find_map(|info| match info.key.split_once('*') {
+        None => (info.key == key).then_some((info, "")),
+        Some((before, after)) => {
+            let name = key.strip_prefix(before)?.strip_suffix(after)?;
+            (!name.is_empty() && !name.contains('.')).then_some((info, name))
+        }
+    })
+}
+
+/// Puts the layers over one another and makes settings of them.
+pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Loaded, Vec<Mistake>> {
+    let mut merged: BTreeMap<String, (Value, Origin)> = BTreeMap::new();
+    for (key, value, origin) in layers.into_iter().flat_map(|layer| layer.values) {
+        merged.insert(key, (value, origin));
+    }
+    let mut draft = Draft::default();
+    for (key, (value, origin)) in &merged {
+        let outcome = match known(key) {
+            Some((info, name)) => (info.set)(&mut draft, name, value).map_err(|why| format!("`{key}`: {why}")),
+            None => Err(format!("`{key}` is not a setting")),
+        };
+        if let Err(text) = outcome {
+            mistakes.push(Mistake { text, origin: origin.clone() });
+        }
+    }
+    let (settings, missing) = draft.finish();
+    mistakes.extend(missing.into_iter().map(|text| Mistake { text, origin: Origin::Default }));
+    if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged) }) } else { Err(mistakes) }
+}
+
+fn shown(merged: &BTreeMap<String, (Value, Origin)>) -> Vec<Shown> {
+    let mut lines = Vec::new();
+    for info in KEYS {
+        let set = merged.iter().filter(|(key, _)| known(key).is_some_and(|(found, _)| found.key == info.key));
+        let before = lines.len();
+        lines.extend(set.map(|(key, (value, origin))| Shown {
+            key: key.clone(),
+            value: if info.is_secret { "***".to_owned() } else { value.to_string() },
+            origin: origin.to_string(),
+        }));
+        if lines.len() == before && !info.key.contains('*') {
+            lines.push(Shown {
+                key: info.key.to_owned(),
+                value: info.default.to_owned(),
+                origin: Origin::Default.to_string(),
+            });
+        }
+    }
+    lines
+}

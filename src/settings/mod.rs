@@ -1,0 +1,355 @@
+//! Settings: defaults, then what was remembered at the first start, then a file, then the environment, then flags.
+//!
+//! The only reader of the environment. Every key there is stands in [`keys`], with its meaning and default;
+//! `docs/configuration.md` and `holdfast config show` are made from it. All mistakes are reported at once.
+
+mod discover;
+mod keys;
+mod layers;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use url::Url;
+
+pub use discover::{DiscoverError, Discovered, default_upstream, remember};
+pub use keys::{KEYS, KeyInfo};
+pub use layers::{Layer, Mistake, Origin};
+
+use crate::npm::{publish_body, tarball};
+use crate::registry::{Limits, Pattern};
+use crate::upstream;
+
+/// The file in the data directory that keeps what was found at the first start. Under `-/`, where no package can be.
+const REMEMBERED_FILE: &str = "-/holdfast.toml";
+/// The settings file that is read when none is named and it is there.
+const DEFAULT_FILE: &str = "holdfast.toml";
+/// The upstream that `--upstream` names.
+pub const DEFAULT_UPSTREAM: &str = "default";
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The listener and how it is seen from outside.
+    pub server: Server,
+    /// Where things are kept.
+    pub storage: Storage,
+    /// Memory.
+    pub cache: Cache,
+    /// What may be published.
+    pub limits: Limits,
+    /// Who may do what.
+    pub access: Access,
+    /// Which names are ours.
+    pub packages: Packages,
+    /// Other registries.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// Logs.
+    pub log: Log,
+}
+
+/// The listener.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How clients reach this server, where that is not what they put into `Host`.
+    pub public_url: Option<Url>,
+    /// Proxies whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Connections at once; further ones wait.
+    pub max_connections: usize,
+}
+
+/// Where things are kept.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// The data directory.
+    pub directory: PathBuf,
+}
+
+/// Memory.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// Rendered documents kept, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// A setting that follows from the listener unless it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auto {
+    /// Open on loopback, closed elsewhere.
+    Auto,
+    /// Open.
+    Open,
+    /// Closed.
+    Closed,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Reading without an account.
+    pub anonymous_read: Auto,
+    /// Making an account by signing in with a new name.
+    pub registration: Auto,
+    /// Only owners may change a package.
+    pub owners_only: bool,
+}
+
+/// Which names are ours.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    /// Names that are never asked upstream.
+    pub claims: Vec<Pattern>,
+    /// Whether upstreams are asked at all.
+    pub proxy: bool,
+}
+
+/// One upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamSettings {
+    /// How it is reached.
+    pub client: upstream::Settings,
+    /// The names that are its.
+    pub packages: Vec<Pattern>,
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// A `tracing` filter such as `info` or `holdfast=debug`.
+    pub level: String,
+    /// JSON lines in place of text.
+    pub json: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            server: Server {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4873)),
+                public_url: None,
+                trusted_proxies: Vec::new(),
+                max_connections: 4096,
+            },
+            storage: Storage { directory: PathBuf::from("holdfast-data") },
+            cache: Cache { memory_bytes: 64 << 20 },
+            limits: Limits {
+                body: publish_body::Limits {
+                    max_document_bytes: 32 << 20,
+                    max_tarball_bytes: 256 << 20,
+                    max_depth: 100,
+                },
+                tarball: tarball::Limits {
+                    max_unpacked_bytes: 2 << 30,
+                    max_entries: 200_000,
+                    max_manifest_bytes: 4 << 20,
+                },
+            },
+            access: Access { anonymous_read: Auto::Auto, registration: Auto::Auto, owners_only: true },
+            packages: Packages { claims: Vec::new(), proxy: true },
+            upstreams: Vec::new(),
+            log: Log { level: "info".to_owned(), json: false },
+        }
+    }
+}
+
+/// Settings with where each came from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The values.
+    pub settings: Settings,
+    /// Every key with its value as text and its origin, in the order of the documentation.
+    pub shown: Vec<Shown>,
+}
+
+/// A line of `holdfast config show`.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Shown {
+    /// The key, such as `server.listen`.
+    pub key: String,
+    /// Its value; `***` for a secret.
+    pub value: String,
+    /// Where it came from.
+    pub origin: String,
+}
+
+/// What a command line says about settings.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// Keys and values of the other flags.
+    pub values: Vec<(&'static str, String)>,
+}
+
+impl Settings {
+    /// Loads settings from this process's environment and files.
+    ///
+    /// # Errors
+    /// Every mistake there is, each with where it stands and how to mend it.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn load(flags: &Flags) -> Result<Loaded, Vec<Mistake>> {
+        Self::load_with(flags, std::env::vars().collect())
+    }
+
+    /// Loads settings with a given environment.
+    pub fn load_with(flags: &Flags, environment: Vec<(String, String)>) -> Result<Loaded, Vec<Mistake>> {
+        let (mut layers, mut mistakes) = (Vec::new(), Vec::new());
+        let named = flags.file.clone().or_else(|| {
+            environment.iter().find(|(name, _)| name == "HOLDFAST_CONFIG").map(|(_, path)| PathBuf::from(path))
+        });
+        let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file()));
+        if let Some(path) = file {
+            collect(Layer::file(&path), &mut layers, &mut mistakes);
+        }
+        layers.push(Layer::environment(environment));
+        layers.push(Layer::flags(&flags.values));
+        // The data directory is itself a setting, so what it remembers is looked up last and put first.
+        let remembered = layers::data_directory(&layers).unwrap_or_else(|| Self::default().storage.directory);
+        let remembered = remembered_file(&remembered);
+        if remembered.is_file() {
+            let mut first = Vec::new();
+            collect(Layer::remembered(&remembered), &mut first, &mut mistakes);
+            layers.splice(0..0, first);
+        }
+        layers::merge(layers, mistakes)
+    }
+
+    /// Whether anybody may read without an account.
+    pub fn anonymous_may_read(&self) -> bool {
+        self.resolve(self.access.anonymous_read)
+    }
+
+    /// Whether signing in with a new name makes an account.
+    pub fn registration_is_open(&self) -> bool {
+        self.resolve(self.access.registration)
+    }
+
+    fn resolve(&self, setting: Auto) -> bool {
+        match setting {
+            Auto::Auto => self.server.listen.ip().is_loopback(),
+            Auto::Open => true,
+            Auto::Closed => false,
+        }
+    }
+
+    /// The address under which this machine reaches the server, for messages.
+    pub fn local_url(&self, port: u16) -> String {
+        let ip = self.server.listen.ip();
+        let host =
+            if ip.is_unspecified() { "localhost".to_owned() } else { SocketAddr::new(ip, port).ip().to_string() };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        format!("http://{host}:{port}")
+    }
+
+    /// The upstream that turns out to be this server, if one does: it would ask itself for ever.
+    pub fn upstream_that_is_this_server(&self) -> Option<&UpstreamSettings> {
+        self.upstreams.iter().find(|upstream| {
+            let url = &upstream.client.url;
+            let same = |own: &Url| {
+                own.host_str() == url.host_str() && own.port_or_known_default() == url.port_or_known_default()
+            };
+            let is_loopback = match url.host() {
+                Some(url::Host::Domain(name)) => name == "localhost",
+                Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_unspecified(),
+                Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unspecified(),
+                None => false,
+            };
+            let listens_there = is_loopback
+                && url.port_or_known_default() == Some(self.server.listen.port())
+                && (self.server.listen.ip().is_loopback() || self.server.listen.ip().is_unspecified());
+            listens_there || self.server.public_url.as_ref().is_some_and(same)
+        })
+    }
+}
+
+fn collect(layer: Result<Layer, Mistake>, layers: &mut Vec<Layer>, mistakes: &mut Vec<Mistake>) {
+    match layer {
+        Ok(layer) => layers.push(layer),
+        Err(mistake) => mistakes.push(mistake),
+    }
+}
+
+/// Where the settings file that keeps what was found lies.
+fn remembered_file(directory: &Path) -> PathBuf {
+    directory.join(REMEMBERED_FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Loaded, Vec<Mistake>> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("holdfast.toml");
+        std::fs::write(&path, file).unwrap();
+        let flags =
+            Flags { file: Some(path), values: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect() };
+        Settings::load_with(&flags, environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn later_layers_win_and_are_named() {
+        let loaded = load(
+            "[server]\nlisten = \"127.0.0.1:1\"\npublic_url = \"https://a.example/\"\n[packages]\nclaims = [\"@acme/*\"]",
+            &[("HOLDFAST__SERVER__LISTEN", "127.0.0.1:2"), ("HOLDFAST__SERVER__MAX_CONNECTIONS", "7"), ("OTHER", "x")],
+            &[("server.listen", "127.0.0.1:3")],
+        )
+        .unwrap();
+        assert_eq!(loaded.settings.server.listen.port(), 3);
+        assert_eq!(loaded.settings.server.max_connections, 7);
+        assert_eq!(loaded.settings.packages.claims.len(), 1);
+        let shown = |key: &str| loaded.shown.iter().find(|line| line.key == key).unwrap();
+        assert_eq!(shown("server.listen").origin, "flag");
+        assert_eq!(shown("server.max_connections").origin, "HOLDFAST__SERVER__MAX_CONNECTIONS");
+        assert!(shown("server.public_url").origin.ends_with("holdfast.toml"));
+        assert_eq!(shown("cache.memory_bytes").origin, "default");
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_at_once() {
+        let mistakes = load(
+            "typo = 1\n[server]\nlisten = \"nowhere\"\ntrusted_proxies = [\"x\"]\n[upstreams.a]\npackages = [\"**\"]",
+            &[("HOLDFAST__ACCESS__REGISTRATION", "perhaps")],
+            &[],
+        )
+        .unwrap_err();
+        let text = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        for part in ["typo", "server.listen", "trusted_proxies", "registration", "upstreams.a.url"] {
+            assert!(text.contains(part), "{part} is missing in:\n{text}");
+        }
+        assert_eq!(mistakes.len(), 5, "{text}");
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let loaded = load(
+            "[upstreams.partner]\nurl = \"https://p.example/\"\npackages = [\"@p/*\"]",
+            &[("HOLDFAST__UPSTREAMS__PARTNER__TOKEN", "s3cret")],
+            &[],
+        )
+        .unwrap();
+        assert!(!format!("{:?}", loaded.shown).contains("s3cret"));
+        assert!(!format!("{:?}", loaded.settings).contains("s3cret"));
+        assert_eq!(loaded.settings.upstreams[0].client.token.as_ref().unwrap().expose(), "s3cret");
+    }
+
+    #[test]
+    fn an_upstream_that_is_this_server_is_found() {
+        let own = |url: &str| {
+            load("", &[], &[("upstreams.default.url", url), ("server.public_url", "https://npm.acme.example/")])
+                .unwrap()
+                .settings
+                .upstream_that_is_this_server()
+                .is_some()
+        };
+        assert!(own("http://localhost:4873/"));
+        assert!(own("http://127.0.0.1:4873/npm/"));
+        assert!(own("https://npm.acme.example/"));
+        assert!(!own("http://127.0.0.1:4874/"));
+        assert!(!own("https://other.example/"));
+    }
+}
