@@ -282,7 +282,12 @@ fn upstream_error(error: upstream::Error) -> ApiError {
     use upstream::Error as E;
     let answer = match &error {
         E::NotFound => return ApiError::new(&PACKAGE_NOT_FOUND),
-        E::Refused { .. } => ApiError::new(&UPSTREAM_REFUSED),
+        E::Refused { status } => ApiError::saying(
+            &UPSTREAM_REFUSED,
+            format!(
+                "The upstream registry refused this with status {status}; if it needs a token, check the settings."
+            ),
+        ),
         E::Timeout => ApiError::new(&UPSTREAM_TIMED_OUT),
         E::Throttled { retry_after } => ApiError::saying(
             &STORAGE_UNAVAILABLE,

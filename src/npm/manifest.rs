@@ -291,12 +291,15 @@ fn without_bin_path(text: &str) -> Option<&str> {
     text.strip_prefix("node_modules")?.strip_prefix(slash)?.strip_prefix(".bin")?.strip_prefix(slash)
 }
 
-/// A command to its file, cleaned as npm cleans both.
-type Bin = BTreeMap<String, String>;
+/// The commands that a manifest installs, command to file, whichever client wrote it. For the document that is stored:
+/// bun 1.4 leaves the scope in the command's name, others leave `bin` a text.
+pub fn bins(manifest: &Map<String, Value>) -> BTreeMap<String, String> {
+    manifest.get("bin").map(|value| bin(manifest, value)).unwrap_or_default()
+}
 
 fn bins_agree(published: &Map<String, Value>, packed: &Map<String, Value>) -> bool {
-    let found = published.get("bin").map(|value| bin(published, value)).unwrap_or_default();
-    let expected = packed.get("bin").map(|value| bin(packed, value)).unwrap_or_default();
+    let found = bins(published);
+    let expected = bins(packed);
     if found == expected {
         return true;
     }
@@ -334,7 +337,7 @@ fn bins_agree(published: &Map<String, Value>, packed: &Map<String, Value>) -> bo
 
 /// `bin` as `npm-normalize-package-bin` makes it: a text gets the package's name without its scope, a list the names of
 /// its files; names lose their folders; paths become relative to the package.
-fn bin(manifest: &Map<String, Value>, value: &Value) -> Bin {
+fn bin(manifest: &Map<String, Value>, value: &Value) -> BTreeMap<String, String> {
     let clean = |command: &str, file: &str| {
         let command = clean_path(command);
         let (command, file) = (base_name(&command).to_owned(), clean_path(file));
@@ -349,7 +352,7 @@ fn bin(manifest: &Map<String, Value>, value: &Value) -> Bin {
             files.iter().filter_map(Value::as_str).filter_map(|file| clean(base_name(file), file)).collect()
         }
         Value::Object(map) => map.iter().filter_map(|(command, file)| clean(command, file.as_str()?)).collect(),
-        _ => Bin::new(),
+        _ => BTreeMap::new(),
     }
 }
 
@@ -489,7 +492,12 @@ mod tests {
                 json!({ "bin": { "a": "bin/a.js", "b": "b.js" } }),
                 json!({ "bin": { "@x/a": "/bin//a.js", "b": "../b.js", "c": 1, "d": "" } }),
             ),
-            ("berry and bun: bin as it is", json!({ "bin": "./cli.js" }), json!({ "bin": "./cli.js" })),
+            (
+                "bun: scope kept in the command",
+                json!({ "bin": { "@acme/tool": "cli.js" } }),
+                json!({ "bin": "./cli.js" }),
+            ),
+            ("berry: bin as it is", json!({ "bin": "./cli.js" }), json!({ "bin": "./cli.js" })),
             (
                 "npm: directories.bin",
                 json!({ "bin": { "a": "bin/a", "b.js": "bin/sub/b.js" } }),

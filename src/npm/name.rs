@@ -144,6 +144,8 @@ impl<'a> Scope<'a> {
 mod tests {
     use super::*;
 
+    use proptest::prelude::*;
+
     fn name(text: &str) -> Result<PackageName, NameError> {
         text.parse()
     }
@@ -183,5 +185,24 @@ mod tests {
         assert_eq!(scoped.basename(), "tool");
         assert_eq!(scoped.to_path_segment(), "@acme%2ftool");
         assert_eq!(name("tool").unwrap().scope(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered_and_what_is_accepted_is_safe(text in r"[@./\\\\%a-cA-C0-9_~!*'() \x00-\x1f\u{e4}-]{0,14}|.{0,20}") {
+            let Ok(parsed) = name(&text) else { return Ok(()) };
+            prop_assert_eq!(parsed.as_str(), &text);
+            prop_assert!(!text.contains(['\\', '%', '\0', ' ']));
+            prop_assert!(text.split('/').all(|part| !part.is_empty() && !part.starts_with(['.', '_', '-'])));
+        }
+
+        #[test]
+        fn a_name_survives_its_own_spellings(text in "(@[a-z0-9][a-z0-9._~-]{0,8}/)?[a-zA-Z0-9][a-zA-Z0-9._!~*'()-]{0,12}") {
+            let parsed = name(&text).unwrap();
+            prop_assert_eq!(name(&parsed.to_string()), Ok(parsed.clone()));
+            prop_assert_eq!(name(&parsed.to_path_segment().replace("%2f", "/")), Ok(parsed.clone()));
+            let scope = parsed.scope().map(|scope| format!("{}/", scope.as_str())).unwrap_or_default();
+            prop_assert_eq!(scope + parsed.basename(), text);
+        }
     }
 }

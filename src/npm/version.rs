@@ -87,6 +87,11 @@ impl FromStr for Range {
 mod tests {
     use super::*;
 
+    use std::cmp::Ordering;
+    use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+    use proptest::prelude::*;
+
     #[test]
     fn versions_are_canonical() {
         for (text, expected) in [
@@ -126,5 +131,51 @@ mod tests {
         assert!(contains("^1.3.0-beta.0", "1.3.0-beta.1"));
         assert!(contains("*", "1.0.0"));
         assert!(contains("1 || 3", "3.1.0"));
+    }
+
+    fn any_version() -> impl Strategy<Value = Version> {
+        let identifier = prop_oneof!["0|[1-9][0-9]{0,3}", "[0-9]{0,2}[a-zA-Z-][0-9a-zA-Z-]{0,4}"];
+        let numbers = (0u32..20, 0u32..20, 0u32..20);
+        (numbers, prop::collection::vec(identifier, 0..4)).prop_map(|((major, minor, patch), identifiers)| {
+            let dash = if identifiers.is_empty() { "" } else { "-" };
+            format!("{major}.{minor}.{patch}{dash}{}", identifiers.join(".")).parse().unwrap()
+        })
+    }
+
+    fn hash(version: &Version) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        version.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in r"[v=^~<>|*xX0-9. +a-c-]{0,24}|.{0,24}", version in any_version()) {
+            if let Ok(parsed) = text.parse::<Version>() {
+                prop_assert_eq!(parsed.to_string().parse::<Version>(), Ok(parsed));
+            }
+            if let Ok(range) = text.parse::<Range>() {
+                let _ = range.contains(&version);
+            }
+        }
+
+        #[test]
+        fn versions_come_back_as_they_were(version in any_version(), build in "[0-9a-z]{1,4}") {
+            prop_assert_eq!(version.to_string().parse(), Ok(version.clone()));
+            prop_assert_eq!(format!("v{version}+{build}").parse(), Ok(version.clone()));
+            prop_assert!(version.to_string().parse::<Range>().unwrap().contains(&version));
+        }
+
+        #[test]
+        fn the_order_is_total(a in any_version(), b in any_version(), c in any_version()) {
+            prop_assert_eq!(a.cmp(&b), b.cmp(&a).reverse());
+            prop_assert_eq!(a.cmp(&b) == Ordering::Equal, a == b);
+            prop_assert_eq!(a == b, a.to_string() == b.to_string());
+            prop_assert!(a != b || hash(&a) == hash(&b));
+            if a <= b && b <= c {
+                prop_assert!(a <= c);
+            }
+            prop_assert_eq!(format!(">={b}").parse::<Range>().unwrap().contains(&a) && !a.is_prerelease(), a >= b && !a.is_prerelease());
+        }
     }
 }

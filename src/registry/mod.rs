@@ -22,8 +22,8 @@ mod version;
 
 use std::sync::Arc;
 
-use quick_cache::sync::Cache;
-use quick_cache::{OptionsBuilder, Weighter};
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio_util::task::TaskTracker;
 
 pub use error::Error;
@@ -180,7 +180,9 @@ where
         .estimated_items_capacity(usize::try_from(bytes / 32_768).unwrap_or(1024).max(16))
         .build();
     match options {
-        Ok(options) => Cache::with_options(options, weighter, Default::default(), Default::default()),
+        Ok(options) => {
+            Cache::with_options(options, weighter, DefaultHashBuilder::default(), DefaultLifecycle::default())
+        }
         Err(_) => Cache::with_weighter(1024, bytes, weighter),
     }
 }

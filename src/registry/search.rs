@@ -226,7 +226,9 @@ impl Registry {
             let Ok(Ok(entries)) = names else { break };
             let Some(last) = entries.last() else { break };
             after = Some(last.name.clone());
-            entries.into_iter().for_each(|entry| self.inner.indexer.note(entry.name));
+            for entry in entries {
+                self.inner.indexer.note(entry.name);
+            }
         }
         let mut keys = self.inner.store.list();
         while let Some(key) = keys.recv().await {

@@ -16,9 +16,10 @@
 //! async threads, and never on the path of a publish. To catch up after a crash, a caller commits a mark of its own
 //! ([`SearchIndex::commit_with_mark`]), such as how far it has read the events, and reads it back at start.
 //!
-//! **Memory.** Opening maps files and reads none of them. The writer, its thread and its some 15 MB live only inside a
-//! commit. A commit also waits for merges that it set off, after its changes are searchable; so nothing runs and
-//! nothing but names ([`names`]) stays in memory between two calls.
+//! **Memory.** Opening maps files and reads none of them. The writer, its threads and its some 25 MB live only inside a
+//! commit; how soon the allocator gives them back to the system is its own affair (mimalloc does with a purge delay of
+//! zero). A commit also waits for merges that it set off, after its changes are searchable; so nothing runs and nothing
+//! but names stays in memory between two calls.
 //!
 //! One process at a time may write a directory. A damaged index, or one of another schema, is wiped when opened. Damage
 //! inside a file is found only when a search comes upon it, as checking would read everything; then a caller makes the

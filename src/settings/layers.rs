@@ -55,22 +55,22 @@ pub struct Layer {
 impl Layer {
     /// Reads a settings file.
     pub(super) fn file(path: &Path) -> Result<Self, Mistake> {
-        Self::read(path, Origin::File(path.to_owned()))
+        Self::read(path, &Origin::File(path.to_owned()))
     }
 
     /// Reads what was remembered.
     pub(super) fn remembered(path: &Path) -> Result<Self, Mistake> {
-        Self::read(path, Origin::Remembered(path.to_owned()))
+        Self::read(path, &Origin::Remembered(path.to_owned()))
     }
 
-    fn read(path: &Path, origin: Origin) -> Result<Self, Mistake> {
+    fn read(path: &Path, origin: &Origin) -> Result<Self, Mistake> {
         let mistake = |text: String| Mistake { text, origin: origin.clone() };
         let text =
             std::fs::read_to_string(path).map_err(|error| mistake(format!("the file cannot be read: {error}")))?;
         let table: toml::Table =
             text.parse().map_err(|error: toml::de::Error| mistake(format!("the file is not TOML: {error}")))?;
         let mut values = Vec::new();
-        flatten("", table, &origin, &mut values);
+        flatten("", table, origin, &mut values);
         Ok(Self { values })
     }
 
@@ -92,8 +92,8 @@ impl Layer {
 
 /// The data directory as the layers have it.
 pub(super) fn data_directory(layers: &[Layer]) -> Option<PathBuf> {
-    let values = layers.iter().flat_map(|layer| &layer.values);
-    let last = values.filter(|(key, _, _)| key == "storage.directory").next_back()?;
+    let mut values = layers.iter().flat_map(|layer| &layer.values);
+    let last = values.rfind(|(key, _, _)| key == "storage.directory")?;
     last.1.as_str().map(PathBuf::from)
 }
 
