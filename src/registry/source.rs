@@ -61,8 +61,13 @@ impl FromStr for Pattern {
                 // A scope is good when some name in it would be.
                 Some(scope) if scope.starts_with('@') => {
                     format!("{scope}/x").parse::<PackageName>().map_err(|_| error())?;
+                    if scope.contains('*') {
+                        return Err(error());
+                    }
                     Ok(Self::Scope(scope.to_owned()))
                 }
+                // A star is a letter of some old names, but whoever writes one here means a pattern.
+                _ if text.contains('*') => Err(error()),
                 _ => text.parse().map(Self::Exact).map_err(|_| error()),
             },
         }

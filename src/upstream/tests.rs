@@ -238,7 +238,7 @@ async fn reports_are_checked_and_bounded() {
     .await;
     let upstream = upstream_with(&server.url, |settings| settings.max_report_bytes = 1000);
     assert!(is_bad_answer(&upstream.search("text=a").await.unwrap_err()));
-    assert!(is_bad_answer(&upstream.ping().await.unwrap_err()));
+    assert!(is_bad_answer(&upstream.search("text=b").await.unwrap_err()));
     assert_eq!(upstream.audit(AuditPath::Quick, Bytes::new()).await, Err(Error::TooLarge { limit: 1000 }));
 }
 
