@@ -1,1 +1,26 @@
-fn main() {}
+//! The tests that speak HTTP, with requests of their own or with real clients. One program, because linking it is dear.
+//!
+//! A module has one subject. `support` is what they share. The client tests need `scripts/clients` to have run; without
+//! it they skip, except in CI, where they fail.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a helper of a test fails the test, and says why"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start their own servers, and read where the tools of this machine are"
+)]
+
+mod clients_bun_deno;
+mod clients_npm;
+mod clients_pnpm;
+mod clients_together;
+mod clients_yarn;
+mod harness;
+mod real_project;
+mod server_process;
+mod support;

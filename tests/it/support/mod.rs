@@ -1,0 +1,41 @@
+//! What the tests share: the server as a process, real clients, a registry to stand upstream, a network that misbehaves.
+
+pub(crate) mod chaos;
+pub(crate) mod clients;
+pub(crate) mod http;
+pub(crate) mod recorder;
+pub(crate) mod server;
+pub(crate) mod tarballs;
+pub(crate) mod upstream;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long anything may take that is quick by nature. Long, because a loaded CI machine stalls for seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A port to listen on that stays ours when its listener is closed and opened again, as a restart does.
+///
+/// Ports that the system hands out itself would not do: another process may get the same one in between. So these are
+/// below the range that Linux and macOS hand out, and start at a place that depends on the process.
+pub(crate) fn stable_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    for _ in 0..COUNT {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (std::process::id().wrapping_mul(37).wrapping_add(step)) % COUNT;
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between {FIRST} and {}", FIRST + COUNT);
+}
+
+/// The last lines of a text, for messages of failure.
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

@@ -1,0 +1,278 @@
+//! The server as users run it: a process with a data directory, which can be killed and started again.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::http::Http;
+use super::{PATIENCE, stable_port, tail};
+
+/// What the process wrote to stderr and stdout. Cheap to clone; goes on filling.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log(Arc<(Mutex<String>, Condvar)>);
+
+impl Log {
+    fn push(&self, line: &str) {
+        let mut text = self.0.0.lock().unwrap();
+        text.push_str(line);
+        text.push('\n');
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.0.0.lock().unwrap().clone()
+    }
+
+    pub(crate) fn tail(&self, lines: usize) -> String {
+        tail(&self.text(), lines)
+    }
+
+    fn length(&self) -> usize {
+        self.0.0.lock().unwrap().len()
+    }
+
+    /// Waits until something is found in what was written after `from`, or the process ended, or patience did.
+    fn wait_for<T>(&self, from: usize, child: &mut Child, find: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = find(&text[from..]) {
+                return Ok(found);
+            }
+            if let Ok(Some(status)) = child.try_wait() {
+                return Err(format!("it ended with {status}"));
+            }
+            if Instant::now() > deadline {
+                return Err(format!("nothing came within {PATIENCE:?}"));
+            }
+            // A short wait, because the end of the process does not wake us.
+            text = self.0.1.wait_timeout(text, Duration::from_millis(20)).unwrap().0;
+        }
+    }
+}
+
+/// How to start a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    upstream: Option<String>,
+    port: u16,
+    public_url: Option<String>,
+    config: Option<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Hosted packages only.
+    pub(crate) fn alone() -> Self {
+        Self { upstream: None, port: 0, public_url: None, config: None, env: Vec::new() }
+    }
+
+    /// In front of another registry.
+    pub(crate) fn upstream(url: &str) -> Self {
+        Self { upstream: Some(url.to_owned()), ..Self::alone() }
+    }
+
+    /// Listens on the same port after a restart, also when the first start did not choose it.
+    pub(crate) fn stable_port(mut self) -> Self {
+        self.port = stable_port();
+        self
+    }
+
+    /// The address that clients are to use, when it is not the one that the server listens on.
+    pub(crate) fn public_url(mut self, url: &str) -> Self {
+        self.public_url = Some(url.to_owned());
+        self
+    }
+
+    /// Mounted under a path, with the server's own port.
+    pub(crate) fn prefix(self, path: &str) -> Self {
+        let settings = self.stable_port();
+        let url = format!("http://127.0.0.1:{}{path}", settings.port);
+        settings.public_url(&url)
+    }
+
+    /// The text of a settings file.
+    pub(crate) fn config(mut self, toml: &str) -> Self {
+        self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// One setting, as `HOLDFAST__SECTION__KEY`.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) async fn start(self) -> Server {
+        Server::start(self).await
+    }
+}
+
+/// A running server. Killed when dropped; its data directory goes with it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    settings: Settings,
+    child: Child,
+    /// With `data/` for the server, a home for it, and its settings file.
+    folder: Arc<TempDir>,
+    origin: String,
+    log: Log,
+}
+
+impl Server {
+    /// Starts it on a new, empty data directory and waits until it listens.
+    pub(crate) async fn start(settings: Settings) -> Self {
+        let folder = Arc::new(tempfile::Builder::new().prefix("holdfast-server-").tempdir().unwrap());
+        Self::start_on(settings, folder, Log::default()).await
+    }
+
+    async fn start_on(mut settings: Settings, folder: Arc<TempDir>, log: Log) -> Self {
+        let from = log.length();
+        let starting = tokio::task::spawn_blocking(move || {
+            let mut child = spawn(&settings, folder.path(), &log);
+            let found = log.wait_for(from, &mut child, |text| {
+                // Only whole lines: the port may still be coming.
+                text.split_inclusive('\n').filter(|line| line.ends_with('\n')).find_map(listening_on)
+            });
+            let origin = found.unwrap_or_else(|why| {
+                let _ = child.kill();
+                panic!("the server did not get ready: {why}\n--- its log\n{}", log.tail(40))
+            });
+            if settings.port == 0 {
+                settings.port = origin.rsplit(':').next().unwrap().parse().unwrap();
+            }
+            Self { settings, child, folder, origin, log }
+        });
+        match starting.await {
+            Ok(server) => server,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// The URL to give to clients, with a slash at the end.
+    pub(crate) fn url(&self) -> String {
+        let url = self.settings.public_url.as_deref().unwrap_or(&self.origin);
+        format!("{}/", url.trim_end_matches('/'))
+    }
+
+    /// Where it listens, whatever the public URL: `http://127.0.0.1:PORT`.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Requests of the test's own.
+    pub(crate) fn http(&self) -> Http {
+        Http::new(&self.url())
+    }
+
+    pub(crate) fn log(&self) -> Log {
+        self.log.clone()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// `kill -9`: no chance to tidy up.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
+        signal("-TERM", &self.child.id().to_string());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server did not stop\n--- its log\n{}", self.log.tail(40));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts again on the same data directory and port, after a kill if it still runs.
+    pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|settings| settings).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn restart_with(mut self, change: impl FnOnce(Settings) -> Settings) -> Self {
+        self.kill();
+        let settings = change(self.settings.clone());
+        Self::start_on(settings, Arc::clone(&self.folder), self.log.clone()).await
+    }
+
+    /// Starts again with an upstream that cannot be reached, but is still the same one by name and URL elsewhere.
+    pub(crate) async fn restart_with_upstream(self, url: &str) -> Self {
+        self.restart_with(|settings| Settings { upstream: Some(url.to_owned()), ..settings }).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends a signal to a process, or to a group of them with a minus before the number.
+pub(crate) fn signal(name: &str, process: &str) {
+    let _ = Command::new("kill").args([name, "--", process]).stderr(Stdio::null()).status();
+}
+
+fn spawn(settings: &Settings, folder: &Path, log: &Log) -> Child {
+    // Another build of the same program may be tried, such as the one with release optimisations.
+    let program = std::env::var_os("HOLDFAST_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into());
+    let mut command = Command::new(program);
+    command.env_clear();
+    for name in ["PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    // No settings of the person who runs the tests.
+    let home = folder.join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    command.env("HOME", &home).current_dir(&home).env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
+    command.args(["serve", "--listen", &format!("127.0.0.1:{}", settings.port), "--data"]);
+    command.arg(folder.join("data"));
+    match &settings.upstream {
+        Some(url) => command.args(["--upstream", url]),
+        None => command.arg("--no-upstream"),
+    };
+    if let Some(url) = &settings.public_url {
+        command.args(["--public-url", url]);
+    }
+    if let Some(toml) = &settings.config {
+        let file = folder.join("holdfast.toml");
+        std::fs::write(&file, toml).unwrap();
+        command.arg("--config").arg(file);
+    }
+    command.envs(settings.env.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", command.get_program().display()));
+    follow(child.stderr.take().unwrap(), log.clone());
+    follow(child.stdout.take().unwrap(), log.clone());
+    child
+}
+
+fn follow(stream: impl std::io::Read + Send + 'static, log: Log) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { break };
+            log.push(&line);
+        }
+    });
+}
+
+fn listening_on(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("listening on ")?;
+    let address = rest.strip_prefix("http://")?.split([' ', '/', '\t', ',']).next()?;
+    Some(format!("http://{address}"))
+}
