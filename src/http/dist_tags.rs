@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::error::{ApiError, BAD_TAG, BAD_VERSION};
-use super::extract::{Bounded, Identity, Package, Tag, json, json_or_bare_text};
+use super::extract::{Account, Bounded, Identity, Package, Tag, json, json_or_bare_text};
 use super::respond;
 use crate::app::App;
 use crate::npm::{DistTag, Version};
@@ -26,7 +26,7 @@ pub(super) async fn list(
 /// Points a tag at the version in the body.
 pub(super) async fn set(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Package(name): Package,
     Tag(tag): Tag,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
@@ -50,7 +50,7 @@ pub(super) async fn remove(
 /// Sets the tags in the body and leaves the others.
 pub(super) async fn merge(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Package(name): Package,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
@@ -61,7 +61,7 @@ pub(super) async fn merge(
 /// Sets the tags in the body and removes the others.
 pub(super) async fn replace(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Package(name): Package,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {

@@ -19,6 +19,7 @@ use super::path;
 use crate::app::App;
 use crate::auth::{self, Caller, Credentials, Token};
 use crate::npm::PackageName;
+use crate::registry;
 
 /// A body that sends nothing for this long is given up.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -115,6 +116,31 @@ impl FromRequestParts<App> for Identity {
             Err(auth::Error::UnknownToken | auth::Error::WrongPassword) => Ok(Self(Caller::Anonymous)),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// A caller with an account. Refuses others before their body is read.
+pub(super) struct Account(pub(super) Caller);
+
+impl FromRequestParts<App> for Account {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Identity(caller) = Identity::from_request_parts(parts, app).await?;
+        if caller.user().is_some() { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
+    }
+}
+
+/// A caller who may read. Refuses others before their body is read.
+pub(super) struct Reader(pub(super) Caller);
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Identity(caller) = Identity::from_request_parts(parts, app).await?;
+        let may_read = caller.user().is_some() || app.registry.is_public();
+        if may_read { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::ApiError;
-use super::extract::{Bounded, Identity, Package, UserName, json as parse};
+use super::extract::{Account, Bounded, Identity, Package, UserName, json as parse};
 use super::respond;
 use crate::app::App;
 
@@ -33,7 +33,7 @@ pub(super) async fn list(
 /// Adds an owner.
 pub(super) async fn add(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Package(name): Package,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {

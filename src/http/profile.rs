@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::{ApiError, BAD_REQUEST};
-use super::extract::{Bounded, Identity, json as parse};
+use super::extract::{Account, Bounded, Identity, json as parse};
 use super::respond;
 use crate::app::App;
 use crate::auth::{Caller, User};
@@ -39,7 +39,7 @@ struct Changes {
 /// ignored.
 pub(super) async fn set(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let user = signed_in(&caller)?;

@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::error::{ApiError, BAD_REQUEST};
-use super::extract::{Bounded, Chunks, Identity, Package, Revision};
+use super::extract::{Account, Bounded, Chunks, Identity, Package, Revision};
 use super::respond;
 use crate::app::App;
 use crate::registry::{Intake, Published};
@@ -49,7 +49,7 @@ async fn receive(mut intake: Intake, chunks: &mut Chunks) -> Result<Published, A
 /// Changes owners, or removes the versions that the document no longer has.
 pub(super) async fn put_revision(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Package(name): Package,
     Revision(revision): Revision,
     Bounded(body): Bounded<MAX_DOCUMENT_BYTES>,

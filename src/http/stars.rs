@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, BAD_REQUEST};
-use super::extract::{Bounded, Identity, UserName, json as parse, package_name, query_value};
+use super::extract::{Account, Bounded, Identity, UserName, json as parse, package_name, query_value};
 use super::respond;
 use crate::app::App;
 use crate::registry::Error;
@@ -47,7 +47,7 @@ pub(super) async fn of_user(
 /// Adds the caller's star.
 pub(super) async fn add(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     set(&app, &caller, &body, true).await
@@ -56,7 +56,7 @@ pub(super) async fn add(
 /// Takes the caller's star.
 pub(super) async fn remove(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Account(caller): Account,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     set(&app, &caller, &body, false).await

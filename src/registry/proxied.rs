@@ -47,11 +47,10 @@ pub(super) struct Found {
     pub(super) is_stale: bool,
 }
 
-/// An answer that was had, and when.
+/// A document that was had, and when.
 #[derive(Debug, Clone)]
 struct Remembered {
-    /// `None` for a name that the upstream does not have.
-    document: Option<Arc<ProxiedDocument>>,
+    document: Arc<ProxiedDocument>,
     kept: Kept,
     /// `None` for a document found in the store after a restart: never fresh.
     fetched_at: Option<Timestamp>,
@@ -73,17 +72,20 @@ struct Header {
     validators: Validators,
 }
 
-type Outcome = Result<Remembered, upstream::Error>;
+/// `None` for a name that the upstream does not have.
+type Outcome = Result<Option<Remembered>, upstream::Error>;
 
 /// What is remembered of upstreams' documents, and the fetches under way.
 pub(super) struct ProxiedDocuments {
     remembered: Cache<DocumentId, Remembered>,
+    /// Names that an upstream was found not to have, and when.
+    absent: Cache<(String, PackageName), Timestamp>,
     flights: SingleFlight<DocumentId, Outcome>,
 }
 
 impl ProxiedDocuments {
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self { remembered: Cache::new(REMEMBERED), flights: SingleFlight::new(tasks) }
+        Self { remembered: Cache::new(REMEMBERED), absent: Cache::new(REMEMBERED), flights: SingleFlight::new(tasks) }
     }
 }
 
@@ -95,11 +97,16 @@ impl Registry {
         name: &PackageName,
         wanted: Form,
     ) -> Result<Found, Error> {
+        if let Some(asked_at) = self.inner.proxied.absent.get(&(upstream.cache_name().to_owned(), name.clone()))
+            && self.is_fresh(upstream, Kept::Absent, asked_at)
+        {
+            return Err(Error::PackageNotFound(name.clone()));
+        }
         let (id, remembered) = self.best_remembered(upstream, name, wanted).await?;
         if let Some(remembered) = &remembered
-            && self.is_fresh(upstream, remembered)
+            && remembered.fetched_at.is_some_and(|at| self.is_fresh(upstream, remembered.kept, at))
         {
-            return found(name, remembered, false);
+            return Ok(Found { document: Arc::clone(&remembered.document), is_stale: false });
         }
         self.revalidated(upstream, id, remembered).await
     }
@@ -127,11 +134,12 @@ impl Registry {
         let known = remembered.clone();
         let fetch = async move { this.fetch_document(&upstream, flight_id, known).await };
         match self.inner.proxied.flights.run(id, fetch).await.map_err(|_| Error::Interrupted)? {
-            Ok(fetched) => found(&name, &fetched, false),
+            Ok(Some(fetched)) => Ok(Found { document: fetched.document, is_stale: false }),
+            Ok(None) => Err(Error::PackageNotFound(name)),
             Err(error) => match remembered {
-                Some(kept) if error.is_transient() && kept.document.is_some() => {
+                Some(kept) if error.is_transient() => {
                     tracing::warn!(package.name = %name, %error, "serving a stale packument");
-                    found(&name, &kept, true)
+                    Ok(Found { document: kept.document, is_stale: true })
                 }
                 _ => Err(error.into()),
             },
@@ -139,35 +147,40 @@ impl Registry {
     }
 
     /// The kept copy that serves a form best: the full one where it is there, since the short form follows from it.
+    /// Memory is looked at before the store.
     async fn best_remembered(
         &self,
         upstream: &Upstream,
         name: &PackageName,
         wanted: Form,
     ) -> Result<(DocumentId, Option<Remembered>), Error> {
-        let id = |form| DocumentId { upstream: upstream.name().to_owned(), name: name.clone(), form };
-        let full = self.remembered(id(Form::Full)).await?;
-        if wanted == Form::Full || full.is_some() {
-            return Ok((id(Form::Full), full));
+        let id = |form| DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form };
+        let forms: &[Form] = if wanted == Form::Full { &[Form::Full] } else { &[Form::Full, Form::Abbreviated] };
+        for form in forms {
+            if let Some(remembered) = self.inner.proxied.remembered.get(&id(*form)) {
+                return Ok((id(*form), Some(remembered)));
+            }
         }
-        Ok((id(Form::Abbreviated), self.remembered(id(Form::Abbreviated)).await?))
+        for form in forms {
+            if let Some(stored) = self.stored(&id(*form)).await? {
+                self.inner.proxied.remembered.insert(id(*form), stored.clone());
+                return Ok((id(*form), Some(stored)));
+            }
+        }
+        Ok((id(wanted), None))
     }
 
-    async fn remembered(&self, id: DocumentId) -> Result<Option<Remembered>, Error> {
-        if let Some(remembered) = self.inner.proxied.remembered.get(&id) {
-            return Ok(Some(remembered));
-        }
-        let Some(header) = self.stored_header(&id).await? else { return Ok(None) };
+    /// What the store has of a document.
+    async fn stored(&self, id: &DocumentId) -> Result<Option<Remembered>, Error> {
+        let Some(header) = self.stored_header(id).await? else { return Ok(None) };
         let document = ProxiedDocument {
             form: if header.is_full { Form::Full } else { Form::Abbreviated },
             revision: header.sha256,
             modified: header.modified.and_then(|text| text.parse().ok()),
             validators: header.validators,
         };
-        let remembered =
-            Remembered { document: Some(Arc::new(document)), kept: Kept::Found { max_age: None }, fetched_at: None };
-        self.inner.proxied.remembered.insert(id, remembered.clone());
-        Ok(Some(remembered))
+        let kept = Kept::Found { max_age: None };
+        Ok(Some(Remembered { document: Arc::new(document), kept, fetched_at: None }))
     }
 
     async fn stored_header(&self, id: &DocumentId) -> Result<Option<Header>, Error> {
@@ -183,49 +196,41 @@ impl Registry {
         Ok(split_header(&head).and_then(|(header, _)| serde_json::from_slice(header).ok()))
     }
 
-    fn is_fresh(&self, upstream: &Upstream, remembered: &Remembered) -> bool {
-        remembered.fetched_at.is_some_and(|fetched_at| {
-            let verdict = upstream.freshness().judge(remembered.kept, fetched_at, self.inner.clock.now());
-            matches!(verdict, Freshness::Fresh { .. })
-        })
+    fn is_fresh(&self, upstream: &Upstream, kept: Kept, fetched_at: Timestamp) -> bool {
+        matches!(upstream.freshness().judge(kept, fetched_at, self.inner.clock.now()), Freshness::Fresh { .. })
     }
 
     /// Asks the upstream, keeps the answer, remembers it.
     async fn fetch_document(&self, upstream: &Upstream, id: DocumentId, known: Option<Remembered>) -> Outcome {
-        let known_kept = known.as_ref().map_or(Kept::Found { max_age: None }, |known| known.kept);
-        let document = known.and_then(|known| known.document);
-        let validators = document.as_ref().map(|document| &document.validators);
+        let absent_id = (id.upstream.clone(), id.name.clone());
+        let validators = known.as_ref().map(|known| &known.document.validators);
         let answer = match upstream.packument(&id.name, id.form, validators).await {
             Ok(answer) => answer,
             Err(upstream::Error::NotFound) => {
-                let absent =
-                    Remembered { document: None, kept: Kept::Absent, fetched_at: Some(self.inner.clock.now()) };
-                self.forget(&id).await;
-                self.inner.proxied.remembered.insert(id, absent.clone());
-                return Ok(absent);
+                for form in [Form::Full, Form::Abbreviated] {
+                    self.forget(&DocumentId { form, ..id.clone() }).await;
+                }
+                self.inner.proxied.absent.insert(absent_id, self.inner.clock.now());
+                return Ok(None);
             }
             Err(error) => return Err(error),
         };
         let fetched_at = Some(self.inner.clock.now());
-        let remembered = match (answer, document) {
-            (PackumentAnswer::NotModified, Some(document)) => {
-                Remembered { document: Some(document), kept: known_kept, fetched_at }
-            }
+        let remembered = match (answer, known) {
+            (PackumentAnswer::NotModified, Some(known)) => Remembered { fetched_at, ..known },
             (PackumentAnswer::NotModified, None) => {
                 return Err(upstream::Error::BadAnswer("a 304 that nobody asked for"));
             }
             (PackumentAnswer::Found(fetched), _) => {
-                let max_age = fetched.max_age;
-                let document = self.keep_document(&id, fetched).await?;
-                Remembered { document: Some(document), kept: Kept::Found { max_age }, fetched_at }
+                let kept = Kept::Found { max_age: fetched.max_age };
+                Remembered { document: self.keep_document(&id, fetched).await?, kept, fetched_at }
             }
         };
-        if let Some(document) = &remembered.document {
-            // A mirror may give the full form whatever was asked: then it is kept as what it is.
-            let id = DocumentId { form: document.form, ..id };
-            self.inner.proxied.remembered.insert(id, remembered.clone());
-        }
-        Ok(remembered)
+        // A mirror may give the full form whatever was asked: then it is kept as what it is.
+        let id = DocumentId { form: remembered.document.form, ..id };
+        self.inner.proxied.remembered.insert(id, remembered.clone());
+        self.inner.proxied.absent.remove(&absent_id);
+        Ok(Some(remembered))
     }
 
     /// Writes a received document to the store. One that cannot be kept for want of room is an upstream failure to
@@ -275,7 +280,7 @@ impl Registry {
         name: &PackageName,
         form: Form,
     ) -> Result<Bytes, Error> {
-        let key = keys::cached_packument(upstream.name(), name, form);
+        let key = keys::cached_packument(upstream.cache_name(), name, form);
         let object = self.inner.store.read(&key).await;
         let checked = match object {
             Ok(object) => off_thread(object.len(), move || checked_body(&object)).await,
@@ -284,7 +289,7 @@ impl Registry {
             Err(error) => return Err(error.into()),
         };
         if checked.is_err() {
-            self.forget(&DocumentId { upstream: upstream.name().to_owned(), name: name.clone(), form }).await;
+            self.forget(&DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form }).await;
             return Err(upstream::Error::Unavailable("the kept copy was damaged; it is fetched anew".to_owned()).into());
         }
         checked
@@ -294,13 +299,6 @@ impl Registry {
     pub(super) async fn exists_upstream(&self, name: &PackageName) -> bool {
         let Route::Upstream(upstream) = self.inner.sources.route(name) else { return false };
         self.proxied_document(upstream, name, Form::Abbreviated).await.is_ok()
-    }
-}
-
-fn found(name: &PackageName, remembered: &Remembered, is_stale: bool) -> Result<Found, Error> {
-    match &remembered.document {
-        Some(document) => Ok(Found { document: Arc::clone(document), is_stale }),
-        None => Err(Error::PackageNotFound(name.clone())),
     }
 }
 

@@ -151,7 +151,7 @@ impl Registry {
         version: &Version,
         not_found: impl FnOnce() -> Error,
     ) -> Result<TarballBytes, Error> {
-        let key = keys::cached_tarball(upstream.name(), name, version);
+        let key = keys::cached_tarball(upstream.cache_name(), name, version);
         match self.inner.store.open_object(&key).await {
             Ok(download) => return Ok(TarballBytes::Stored(download)),
             Err(storage::Error::NotFound) => {}

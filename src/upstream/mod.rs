@@ -30,6 +30,7 @@ use url::Url;
 
 use self::client::{Client, Kind, Request, header_text, is_html};
 use crate::clock::Clock;
+use crate::npm::integrity::sha256_hex;
 use crate::npm::{Form, PackageName, RawObject, Timestamp, Version};
 
 pub use self::address::is_public;
@@ -47,6 +48,7 @@ const LARGE_DOCUMENT_BYTES: usize = 512 << 10;
 #[derive(Clone)]
 pub struct Upstream {
     client: Arc<Client>,
+    cache_name: Arc<str>,
 }
 
 /// What lets an upstream say "not modified". Valid for the form and the upstream that they came with, and no other.
@@ -119,12 +121,19 @@ impl Upstream {
     /// When the settings contradict each other or cannot be used.
     pub fn new(settings: Settings, clock: Clock) -> Result<Self, BuildError> {
         let home = check(&settings)?;
-        Ok(Self { client: Arc::new(Client::new(settings, home, clock)?) })
+        let cache_name = format!("{}-{}", settings.name, &sha256_hex(home.as_str().as_bytes())[..8]).into();
+        Ok(Self { client: Arc::new(Client::new(settings, home, clock)?), cache_name })
     }
 
     /// The name from the settings.
     pub fn name(&self) -> &str {
         &self.client.settings().name
+    }
+
+    /// What this upstream's answers are kept under: its name, with a part that changes with its address. A setting that
+    /// is pointed at another registry must not get the old one's packages.
+    pub fn cache_name(&self) -> &str {
+        &self.cache_name
     }
 
     /// The registry's base; its path ends with a slash.

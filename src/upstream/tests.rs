@@ -140,7 +140,7 @@ fn upstream_resolving(url: &str, answers: &[(&str, [u8; 4])]) -> Upstream {
     let mut resolver = Resolver::new();
     resolver.answers = answers.iter().map(|(host, address)| ((*host).to_owned(), IpAddr::from(*address))).collect();
     let client = Client::with_resolver(settings, home, Clock::default(), resolver).unwrap();
-    Upstream { client: Arc::new(client) }
+    Upstream { client: Arc::new(client), cache_name: "test".into() }
 }
 
 fn tool() -> PackageName {
