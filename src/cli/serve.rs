@@ -108,7 +108,7 @@ fn greet(settings: &Settings, port: u16) {
   accounts   {register}
 
 Next, in another terminal:
-  npm login --auth-type=legacy --registry {registry}
+  npm login --registry {registry}
   npm publish --registry {registry}
   npm install some-package --registry {registry}",
         env!("CARGO_PKG_VERSION"),

@@ -11,9 +11,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
-use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use axum::routing::any;
+use axum::{Extension, Router};
 use futures::FutureExt as _;
 use http::header::ALLOW;
 use http::uri::PathAndQuery;
@@ -42,12 +43,18 @@ pub struct HttpService {
 #[derive(Clone, Copy)]
 struct NoRoute;
 
+async fn no_route() -> (Extension<NoRoute>, StatusCode) {
+    (Extension(NoRoute), StatusCode::NOT_FOUND)
+}
+
 impl HttpService {
     /// The service of an application.
     pub fn new(app: App) -> Self {
         let router = router::routes()
             .into_router()
-            .fallback(|| async { (axum::Extension(NoRoute), StatusCode::NOT_FOUND) })
+            // What npm reserves is ours: an unknown address there is no package called `-`.
+            .route("/-/{*rest}", any(no_route))
+            .fallback(no_route)
             .with_state(app.clone());
         Self { app, router }
     }
