@@ -47,6 +47,7 @@ async fn every_command(tool: Tool) {
     view(&npm).await;
     dist_tags(&npm).await;
     install_and_ci(&npm).await;
+    optional_dependency_that_nobody_has(&npm).await;
     deprecate(&npm).await;
     owners(&npm, &server).await;
     search(&npm).await;
@@ -130,8 +131,7 @@ async fn dist_tags(npm: &Client) {
 
 async fn install_and_ci(npm: &Client) {
     let project = npm.project("an-app", &json!({}));
-    let packages =
-        ["acme-tool", "@acme/scoped@1.0.0", "app-base", "picky", "with-peer", "scripted", "foreign-root", "large"];
+    let packages = ["acme-tool", "@acme/scoped@1.0.0", "app-base", "with-peer", "scripted", "foreign-root", "large"];
     npm.add(&project, &packages).await.ok();
     let check = || {
         npm.has_installed(
@@ -148,8 +148,6 @@ async fn install_and_ci(npm: &Client) {
                 ("large", "1.0.0"),
             ],
         );
-        let absent = project.join("node_modules/absent-from-everywhere").exists();
-        npm.expect(!absent, "an optional dependency that nobody has should be left out");
         // npm 12 runs the scripts of approved packages only.
         let ran = project.join("node_modules/scripted/ran.txt").exists();
         npm.expect(ran == (npm.tool.major < 12), "the install script should run, except with npm 12");
@@ -165,12 +163,22 @@ async fn install_and_ci(npm: &Client) {
     npm.install_frozen(&project).await.ok();
     check();
 
-    // It fails when something is outdated.
-    let outdated = npm.run(&project, &["outdated", "--json"]).await.fails().json();
+    let outdated = npm.run(&project, &["outdated", "--json"]).await;
+    // It fails when something is outdated. npm 8 loses its exit code on Node 20.
+    let outdated = if npm.tool.major == 8 { outdated.json() } else { outdated.fails().json() };
     npm.expect(outdated["@acme/scoped"]["latest"] == "1.2.0", &format!("1.2.0 should be the latest: {outdated}"));
 
     npm.run(&project, &["pack", "@acme/scoped@1.2.0"]).await.ok();
     npm.expect(project.join("acme-scoped-1.2.0.tgz").exists(), "pack should write a tarball");
+}
+
+/// In a project of its own: the newest npm cannot `ci` from the lock file that it writes then.
+async fn optional_dependency_that_nobody_has(npm: &Client) {
+    let project = npm.project("optional-user", &json!({}));
+    npm.add(&project, &["picky"]).await.ok();
+    npm.has_installed(&project, &[("picky", "1.0.0"), ("leaf", "1.0.1")]);
+    let absent = project.join("node_modules/absent-from-everywhere").exists();
+    npm.expect(!absent, "an optional dependency that nobody has should be left out");
 }
 
 async fn deprecate(npm: &Client) {
@@ -219,7 +227,8 @@ async fn audit(npm: &Client, upstream: &Upstream) {
     upstream.forget();
     let audit = npm.run(&project, &["audit"]).await;
     if npm.tool.major >= 8 {
-        audit.fails().says("Leaf falls").says("high");
+        let audit = if npm.tool.major == 8 { audit } else { audit.fails() };
+        audit.says("Leaf falls").says("high");
         // What is ours is not told to others.
         let asked = upstream.seen().into_iter().find(|seen| seen.path.ends_with("/advisories/bulk")).unwrap();
         let plain = plain_body(header_of(&asked, &axum::http::header::CONTENT_ENCODING), &asked.body);
@@ -301,8 +310,13 @@ async fn a_second_install_gets_only_304s() {
         let gets: Vec<_> = recorder.take().into_iter().filter(|exchange| exchange.method == "GET").collect();
         assert!(!gets.is_empty(), "nothing was asked\n{run}");
         for exchange in gets {
+            // npm 6 asks for a tarball that it has without saying so, once in each run.
+            let says_what_it_has = exchange.headers.contains_key("if-none-match");
+            if tool.major == 6 && exchange.path.ends_with(".tgz") && !says_what_it_has {
+                continue;
+            }
             let seen = format!("{} for {} with {:?}", exchange.status, exchange.path, exchange.headers);
-            assert_eq!(exchange.status, 304, "{}: {seen}\n{run}", tool.folder);
+            npm.expect(exchange.status == 304, &seen);
         }
     }
 }

@@ -273,6 +273,6 @@ fn follow(stream: impl std::io::Read + Send + 'static, log: Log) {
 
 fn listening_on(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("listening on ")?;
-    let address = rest.strip_prefix("http://")?.split([' ', '/', '\t', ',']).next()?;
+    let address = rest.strip_prefix("http://")?.split(|c: char| c.is_whitespace() || matches!(c, '/' | ',')).next()?;
     Some(format!("http://{address}"))
 }
