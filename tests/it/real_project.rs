@@ -28,9 +28,9 @@ async fn a_framework_project_installs_cold_warm_and_offline() {
 
     let (cold, count) = install(&npm, &project).await;
     let (warm, warm_count) = install(&npm, &project).await;
-    // The same port, because the lock file has no addresses but npm's cache of this project might.
+    // The upstream is the same one, or the server would not use what it has of it; but no way leads there any more.
     let nowhere = format!("http://127.0.0.1:{}/", stable_port());
-    let server = server.restart_with_upstream(&nowhere).await;
+    let server = server.restart_with(|settings| settings.env("HOLDFAST__UPSTREAMS__DEFAULT__PROXY", &nowhere)).await;
     let (offline, offline_count) = install(&npm, &project).await;
     drop(server);
 

@@ -208,11 +208,6 @@ impl Server {
         let settings = change(self.settings.clone());
         Self::start_on(settings, Arc::clone(&self.folder), self.log.clone()).await
     }
-
-    /// Starts again with an upstream that cannot be reached, but is still the same one by name and URL elsewhere.
-    pub(crate) async fn restart_with_upstream(self, url: &str) -> Self {
-        self.restart_with(|settings| Settings { upstream: Some(url.to_owned()), ..settings }).await
-    }
 }
 
 impl Drop for Server {
