@@ -72,6 +72,11 @@ pub fn cached_packument(upstream: &str, name: &PackageName, form: Form) -> Key {
     Key(format!("-/cache/{upstream}/{name}/{form}.json"))
 }
 
+/// A mark that an upstream had no such package when it was last asked. May be deleted at any time.
+pub fn cached_absence(upstream: &str, name: &PackageName) -> Key {
+    Key(format!("-/cache/{upstream}/{name}/absent.json"))
+}
+
 /// An upstream's tarball, verified before it was kept. May be deleted at any time.
 pub fn cached_tarball(upstream: &str, name: &PackageName, version: &Version) -> Key {
     Key(format!("-/cache/{upstream}/{name}/{version}.tgz"))

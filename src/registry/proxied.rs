@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::source::Route;
 use super::{Error, Registry, off_thread};
-use crate::keys;
+use crate::keys::{self, Key};
 use crate::npm::integrity::sha256_hex;
 use crate::npm::{Form, PackageName, RawObject, Timestamp};
 use crate::storage::{self, ByteRange, Durability};
@@ -129,7 +129,7 @@ impl Registry {
         id: DocumentId,
         remembered: Option<Remembered>,
     ) -> Result<Found, Error> {
-        let name = id.name.clone();
+        let (name, upstream_name) = (id.name.clone(), id.upstream.clone());
         let (this, upstream, flight_id) = (self.clone(), upstream.clone(), id.clone());
         let known = remembered.clone();
         let fetch = async move { this.fetch_document(&upstream, flight_id, known).await };
@@ -141,9 +141,18 @@ impl Registry {
                     tracing::warn!(package.name = %name, %error, "serving a stale packument");
                     Ok(Found { document: kept.document, is_stale: true })
                 }
+                // An install asks for optional packages that were never there; that must not fail when offline.
+                None if error.is_transient() && self.was_absent(&upstream_name, &name).await => {
+                    tracing::warn!(package.name = %name, %error, "answering from memory that there is no such package");
+                    Err(Error::PackageNotFound(name))
+                }
                 _ => Err(error.into()),
             },
         }
+    }
+
+    async fn was_absent(&self, upstream: &str, name: &PackageName) -> bool {
+        self.inner.store.read(&keys::cached_absence(upstream, name)).await.is_ok()
     }
 
     /// The kept copy that serves a form best: the full one where it is there, since the short form follows from it.
@@ -210,6 +219,7 @@ impl Registry {
                 for form in [Form::Full, Form::Abbreviated] {
                     self.forget(&DocumentId { form, ..id.clone() }).await;
                 }
+                self.mark_absent(&id).await;
                 self.inner.proxied.absent.insert(absent_id, self.inner.clock.now());
                 return Ok(None);
             }
@@ -228,8 +238,9 @@ impl Registry {
         };
         // A mirror may give the full form whatever was asked: then it is kept as what it is.
         let id = DocumentId { form: remembered.document.form, ..id };
-        self.inner.proxied.remembered.insert(id, remembered.clone());
+        self.inner.proxied.remembered.insert(id.clone(), remembered.clone());
         self.inner.proxied.absent.remove(&absent_id);
+        self.remove_cached(&keys::cached_absence(&id.upstream, &id.name)).await;
         Ok(Some(remembered))
     }
 
@@ -263,13 +274,24 @@ impl Registry {
         Ok(Arc::new(document))
     }
 
+    /// Remembers across a restart that the upstream has no such package. Used only while it cannot be asked.
+    async fn mark_absent(&self, id: &DocumentId) {
+        let key = keys::cached_absence(&id.upstream, &id.name);
+        let mark = serde_json::json!({ "asked_at": self.inner.clock.now().to_string() });
+        if let Err(error) = self.inner.store.put(&key, mark.to_string().into(), Durability::Cache).await {
+            tracing::warn!(storage.key = %key, %error, "that a package is absent could not be remembered");
+        }
+    }
+
     async fn forget(&self, id: &DocumentId) {
         self.inner.proxied.remembered.remove(id);
-        let key = keys::cached_packument(&id.upstream, &id.name, id.form);
-        if let Err(error) = self.inner.store.delete(&key).await
-            && !matches!(error, storage::Error::NotFound)
-        {
-            tracing::warn!(storage.key = %key, %error, "a cached packument could not be removed");
+        self.remove_cached(&keys::cached_packument(&id.upstream, &id.name, id.form)).await;
+    }
+
+    async fn remove_cached(&self, key: &Key) {
+        match self.inner.store.delete(key).await {
+            Ok(()) | Err(storage::Error::NotFound) => {}
+            Err(error) => tracing::warn!(storage.key = %key, %error, "a cached object could not be removed"),
         }
     }
 
