@@ -1,4 +1,4 @@
-//! Signing in and out, the way CouchDB would have it (`npm-protocol` 7.2, 7.3).
+//! Signing in and out, the way CouchDB would have it.
 
 use axum::extract::State;
 use axum::response::Response;

@@ -6,7 +6,7 @@ use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 use crate::npm::Form;
 use crate::registry::Encoding;
 
-/// The form to serve (`npm-protocol` 2.2): the short one only when it is named, with a quality at least that of
+/// The form to serve: the short one only when it is named, with a quality at least that of
 /// `application/json`. Never a 406: yarn classic and deno send the packument's `Accept` with everything.
 pub(super) fn form(headers: &HeaderMap) -> Form {
     let accept = all_values(headers, &ACCEPT);

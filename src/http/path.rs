@@ -1,6 +1,6 @@
 //! One spelling for each path.
 //!
-//! Clients write a scoped name in four ways (`npm-protocol` 1.1). In front of the router each path is brought into the
+//! Clients write a scoped name in four ways. In front of the router each path is brought into the
 //! one with the slash encoded, so that every route is written once and a name is always one segment.
 
 use percent_encoding::percent_decode_str;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Form, PackageName, RawObject};
 
-/// The members of a version that an installer reads (`npm-protocol` 2.4), with `libc`, which the public registry
+/// The members of a version that an installer reads, with `libc`, which the public registry
 /// leaves out and thereby makes npm ask for full documents.
 const INSTALL_MEMBERS: [&str; 21] = [
     "name",
@@ -149,7 +149,7 @@ fn shorten(version: &mut RawObject<'_>) {
         || version.object("scripts").is_some_and(|scripts| {
             ["preinstall", "install", "postinstall"].iter().any(|script| scripts.get(script).is_some())
         });
-    // pnpm and deno judge by these how a version came to be (`npm-protocol` 2.7).
+    // pnpm and deno judge by these how a version came to be.
     let is_trusted = version
         .object("_npmUser")
         .is_some_and(|user| user.get("trustedPublisher").is_some() || user.get("approver").is_some());

@@ -62,7 +62,7 @@ pub(super) fn predicate_type(bundle: &Value) -> Option<String> {
     statement(bundle)?.get("predicateType")?.as_str().map(ToOwned::to_owned)
 }
 
-/// Refuses a bundle that speaks of another package, version or tarball (`npm-protocol` 11.1).
+/// Refuses a bundle that speaks of another package, version or tarball.
 pub(super) fn check_subject(
     bundle: &Value,
     name: &PackageName,
