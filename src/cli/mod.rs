@@ -9,7 +9,7 @@ mod serve;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use url::Url;
 
 use crate::settings::{DEFAULT_UPSTREAM, Flags, Loaded, Settings};
@@ -86,6 +86,13 @@ impl SettingsArgs {
             let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  - {mistake}")).collect();
             anyhow::anyhow!("the settings are wrong:\n{}", lines.join("\n"))
         })
+    }
+}
+
+impl Cli {
+    /// The whole command line as clap knows it: `docs/cli.md` is made from it.
+    pub fn description() -> clap::Command {
+        Self::command()
     }
 }
 

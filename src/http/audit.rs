@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::extract::{Bounded, Reader};
 use super::respond;
 use crate::app::App;
-use crate::upstream::AuditPath;
+use crate::registry::AuditPath;
 
 /// Ten thousand packages with their versions take less than one, decompressed; a whole tree with integrity some.
 const MAX_BODY_BYTES: usize = 8 * 1024 * 1024;

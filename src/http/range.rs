@@ -1,6 +1,6 @@
 //! The `Range` header, for one range of bytes.
 
-use crate::storage::ByteRange;
+use crate::registry::ByteRange;
 
 /// What to answer to a `Range` header.
 #[derive(Debug, PartialEq, Eq)]

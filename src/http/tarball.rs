@@ -15,8 +15,7 @@ use super::packument::http_date;
 use super::range::{Requested, requested};
 use super::{negotiate, respond};
 use crate::app::App;
-use crate::registry::TarballBytes;
-use crate::storage::{ByteRange, Download};
+use crate::registry::{ByteRange, Download, TarballBytes};
 
 /// A whole tarball or a part of it.
 pub(super) async fn get(

@@ -33,6 +33,10 @@ pub use search::{DEFAULT_SIZE, SearchRequest};
 pub use source::{Pattern, Route, SourceError, Sources};
 pub use tarball::TarballBytes;
 
+// What the methods here take and give that comes from below: whoever calls them needs to look no further down.
+pub use crate::storage::{ByteRange, Download};
+pub use crate::upstream::AuditPath;
+
 use crate::auth::{Action, Auth, Caller, Decision, Policy};
 use crate::clock::Clock;
 use crate::npm::{PackageName, publish_body, tarball as npm_tarball};
