@@ -152,7 +152,7 @@ async fn upstream(client: &upstream::Settings) -> Vec<Check> {
             Verdict::Bad,
             what,
             format!("{address} refuses with status {status}"),
-            format!("Set its token with HOLDFAST__UPSTREAMS__{}__TOKEN.", client.name.to_uppercase()),
+            format!("Set its token with HOLDFAST__UPSTREAMS__{}__TOKEN.", client.name.to_uppercase().replace('-', "_")),
         )],
         Err(error) => vec![Check::of(
             Verdict::Bad,

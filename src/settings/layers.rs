@@ -74,10 +74,14 @@ impl Layer {
         Ok(Self { values })
     }
 
-    /// Takes the variables that are ours: `HOLDFAST__SERVER__LISTEN` is `server.listen`.
+    /// Takes the variables that are ours: `HOLDFAST__SERVER__LISTEN` is `server.listen`. An upstream's name may have a
+    /// `-`, which no shell takes in a variable's name, and never has a `_`: so the one stands for the other.
     pub(super) fn environment(variables: Vec<(String, String)>) -> Self {
         let ours = variables.into_iter().filter_map(|(name, value)| {
-            let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+            let mut key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+            if let Some((upstream, member)) = key.strip_prefix("upstreams.").and_then(|rest| rest.split_once('.')) {
+                key = format!("upstreams.{}.{member}", upstream.replace('_', "-"));
+            }
             Some((key, Value::String(value), Origin::Environment(name)))
         });
         Self { values: ours.collect() }

@@ -338,6 +338,22 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_can_name_every_upstream() {
+        let loaded = load(
+            "[upstreams.our-partner]\nurl = \"https://p.example/\"\npackages = [\"@p/*\"]",
+            &[
+                ("HOLDFAST__UPSTREAMS__OUR_PARTNER__TOKEN", "s3cret"),
+                ("HOLDFAST__UPSTREAMS__OUR_PARTNER__FRESH_SECONDS", "7"),
+            ],
+            &[],
+        )
+        .unwrap();
+        let client = &loaded.settings.upstreams[0].client;
+        assert_eq!(client.token.as_ref().unwrap().expose(), "s3cret");
+        assert_eq!(client.freshness.longest.as_secs(), 7);
+    }
+
+    #[test]
     fn an_upstream_that_is_this_server_is_found() {
         let own = |url: &str| {
             load("", &[], &[("upstreams.default.url", url), ("server.public_url", "https://npm.acme.example/")])
