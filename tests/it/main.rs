@@ -20,6 +20,7 @@ mod clients_npm;
 mod clients_pnpm;
 mod clients_together;
 mod clients_yarn;
+mod docs;
 mod harness;
 mod real_project;
 mod server_process;
