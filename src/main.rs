@@ -13,10 +13,7 @@ fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            output::message(&format!("holdfast: {error}"));
-            for cause in error.chain().skip(1) {
-                output::message(&format!("  because: {cause}"));
-            }
+            output::failure(&error, None);
             ExitCode::FAILURE
         }
     }

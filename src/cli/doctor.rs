@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::{SettingsArgs, output, runtime, shown_url};
+use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
 use crate::clock::Clock;
-use crate::settings::Settings;
+use crate::settings::{self, DEFAULT_UPSTREAM, Settings};
 use crate::storage::{self, Store};
 use crate::upstream::{self, Upstream};
 
@@ -77,12 +77,18 @@ pub(super) fn run(arguments: &DoctorArgs) -> anyhow::Result<ExitCode> {
 
 async fn checks(settings: &Settings) -> Vec<Check> {
     let mut checks = vec![storage(settings).await];
-    checks.extend(own_upstream(settings));
-    if settings.upstreams.is_empty() {
-        checks.push(Check::good("upstream", "none, only packages published here can be installed"));
-    }
+    let own = settings.upstream_that_is_this_server().map(|upstream| &upstream.client.name);
     for upstream in &settings.upstreams {
-        checks.extend(self::upstream(&upstream.client).await);
+        if own == Some(&upstream.client.name) {
+            checks.push(own_upstream(&upstream.client.name));
+        } else {
+            checks.extend(self::upstream(&upstream.client).await);
+        }
+    }
+    if !has_upstream(settings) {
+        checks.extend(upstream_to_be_found().await);
+    } else if settings.upstreams.is_empty() {
+        checks.push(Check::good("upstream", "none, only packages published here can be installed"));
     }
     checks.push(public_url(settings).await);
     checks.push(access(settings));
@@ -100,7 +106,7 @@ async fn storage(settings: &Settings) -> Check {
             Err(error) => Check::of(
                 Verdict::Bad,
                 "storage",
-                format!("`{directory}`: {error}"),
+                format!("`{directory}`: {}", output::one_line(&error)),
                 "Look at its permissions and its disk.",
             ),
         },
@@ -110,20 +116,32 @@ async fn storage(settings: &Settings) -> Check {
         Err(error) => Check::of(
             Verdict::Bad,
             "storage",
-            format!("`{directory}` cannot be used: {error}"),
+            format!("`{directory}` cannot be used: {}", output::one_line(&error)),
             "Give this user the right to write there, or choose another directory with --data DIR.",
         ),
     }
 }
 
-fn own_upstream(settings: &Settings) -> Option<Check> {
-    let own = settings.upstream_that_is_this_server()?;
-    Some(Check::of(
+fn own_upstream(name: &str) -> Check {
+    Check::of(
         Verdict::Bad,
-        format!("upstream {}", own.client.name),
+        format!("upstream {name}"),
         "is this very server",
         "Name another registry with --upstream URL, or say --no-upstream.",
-    ))
+    )
+}
+
+/// The upstream that the first start of the server will take.
+async fn upstream_to_be_found() -> Vec<Check> {
+    match settings::default_upstream() {
+        Ok(found) => upstream(&upstream::Settings::new(DEFAULT_UPSTREAM, found.url)).await,
+        Err(error) => vec![Check::of(
+            Verdict::Warning,
+            format!("upstream {DEFAULT_UPSTREAM}"),
+            format!("none is found: {}", output::one_line(&error)),
+            "Name one with --upstream URL, or say --no-upstream.",
+        )],
+    }
 }
 
 /// Whether it answers, and, from the date it answers with, whether this machine's clock is right.
@@ -195,7 +213,13 @@ async fn public_url(settings: &Settings) -> Check {
     // The public address of a registry is a registry: what finds out whether an upstream answers does here too.
     let client = upstream::Settings { retries: 0, ..upstream::Settings::new("public-url", url.clone()) };
     let answer = match Upstream::new(client, Clock::default()) {
-        Ok(upstream) => upstream.ping().await.map(|_| ()).map_err(|error| error.to_string()),
+        Ok(upstream) => match upstream.ping().await {
+            // Its text speaks of an upstream, which this is not.
+            Err(upstream::Error::Unavailable(why)) => Err(why),
+            Err(upstream::Error::Timeout) => Err("no answer in time".to_owned()),
+            Err(error) => Err(error.to_string()),
+            Ok(_) => Ok(()),
+        },
         Err(error) => Err(error.to_string()),
     };
     match answer {

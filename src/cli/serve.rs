@@ -1,15 +1,16 @@
 //! `holdfast serve`.
 
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::clock::Clock;
-use crate::serve;
+use crate::serve::{self, ServeError};
 use crate::settings::{self, Settings};
+use crate::storage;
 use crate::telemetry;
 
 pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
@@ -20,8 +21,39 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let settings = loaded.settings;
     telemetry::start(&settings.log);
     refuse_own_upstream(&settings)?;
-    runtime()?.block_on(serve(&settings))?;
-    Ok(ExitCode::SUCCESS)
+    match runtime()?.block_on(serve(&settings)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            output::failure(&error, advice(&error));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// What to do about a server that does not start.
+fn advice(error: &anyhow::Error) -> Option<&'static str> {
+    if let Some(error) = error.downcast_ref::<ServeError>() {
+        return match error.kind() {
+            ErrorKind::AddrInUse => Some(
+                "Another program listens there, perhaps a Holdfast that runs already: stop it, or choose another port with --listen 127.0.0.1:PORT.",
+            ),
+            ErrorKind::PermissionDenied => {
+                Some("Ports below 1024 need a privilege: choose another with --listen ADDR:PORT.")
+            }
+            ErrorKind::AddrNotAvailable => {
+                Some("This machine has no such address: 0.0.0.0 stands for all that it has.")
+            }
+            _ => None,
+        };
+    }
+    let Some(StartError::Storage { source, .. }) = error.downcast_ref::<StartError>() else { return None };
+    match source {
+        storage::Error::Locked => {
+            Some("Stop that process, a Holdfast most likely, or choose another directory with --data DIR.")
+        }
+        storage::Error::Full(_) => Some("Make room on that file system, or choose another directory with --data DIR."),
+        _ => Some("Give this user the right to write there, or choose another directory with --data DIR."),
+    }
 }
 
 /// Looks for npm's registry and writes it down. True when there is one to load now. A registry without an upstream
@@ -64,10 +96,9 @@ fn refuse_own_upstream(settings: &Settings) -> anyhow::Result<()> {
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
+    // First, so that a second server on the same port leaves no data directory behind.
+    let bound = serve::bind(settings.server.listen, settings.server.max_connections).await?;
     let app = App::start(settings, Clock::default())?;
-    let bound = serve::bind(settings.server.listen, settings.server.max_connections)
-        .await
-        .context("another program may have this port: choose one with --listen 127.0.0.1:PORT")?;
     let port = bound.address().map_or(settings.server.listen.port(), |address| address.port());
     greet(settings, port);
     let mut terminate = signal(SignalKind::terminate())?;

@@ -32,6 +32,13 @@ pub struct ServeError {
     source: std::io::Error,
 }
 
+impl ServeError {
+    /// What the system said, for advice.
+    pub fn kind(&self) -> std::io::ErrorKind {
+        self.source.kind()
+    }
+}
+
 /// A socket that listens, not yet served.
 #[derive(Debug)]
 pub struct Bound {
