@@ -22,6 +22,8 @@ mod clients_together;
 mod clients_yarn;
 mod docs;
 mod harness;
+mod packument;
 mod real_project;
 mod server_process;
 mod support;
+mod tarball;

@@ -1,5 +1,6 @@
 //! What the tests share: the server as a process, real clients, a registry to stand upstream, a network that misbehaves.
 
+pub(crate) mod app;
 pub(crate) mod chaos;
 pub(crate) mod clients;
 pub(crate) mod http;
