@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::request_id::RequestId;
@@ -24,6 +24,8 @@ pub(super) struct ApiError {
     sentence: Option<String>,
     retry_after: Option<Duration>,
     challenge: bool,
+    /// The size of the file that a range was asked of.
+    file_bytes: Option<u64>,
     /// For the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -91,7 +93,7 @@ kinds! {
 impl ApiError {
     /// An error with its kind's own sentence.
     pub(super) fn new(kind: &'static Kind) -> Self {
-        Self { kind, sentence: None, retry_after: None, challenge: false, cause: None }
+        Self { kind, sentence: None, retry_after: None, challenge: false, file_bytes: None, cause: None }
     }
 
     /// An error with a sentence of its own.
@@ -107,6 +109,11 @@ impl ApiError {
     fn retry_after(mut self, after: Option<Duration>) -> Self {
         self.retry_after = Some(after.unwrap_or(Duration::from_secs(5)));
         self
+    }
+
+    /// A range that a file of this size does not have.
+    pub(super) fn beyond(size_bytes: u64) -> Self {
+        Self { file_bytes: Some(size_bytes), ..Self::new(&RANGE) }
     }
 
     /// npm shows its advice to log in on a 401 with a challenge, and the sentence on one without.
@@ -139,6 +146,9 @@ impl ApiError {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if let Some(Ok(range)) = self.file_bytes.map(|size| HeaderValue::try_from(format!("bytes */{size}"))) {
+            headers.insert(CONTENT_RANGE, range);
         }
         if self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"holdfast\""));

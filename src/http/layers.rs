@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::Response;
-use axum::routing::any;
 use axum::{Extension, Router};
 use futures::FutureExt as _;
 use http::header::ALLOW;
@@ -43,19 +42,11 @@ pub struct HttpService {
 #[derive(Clone, Copy)]
 struct NoRoute;
 
-async fn no_route() -> (Extension<NoRoute>, StatusCode) {
-    (Extension(NoRoute), StatusCode::NOT_FOUND)
-}
-
 impl HttpService {
     /// The service of an application.
     pub fn new(app: App) -> Self {
-        let router = router::routes()
-            .into_router()
-            // What npm reserves is ours: an unknown address there is no package called `-`.
-            .route("/-/{*rest}", any(no_route))
-            .fallback(no_route)
-            .with_state(app.clone());
+        let no_route = || async { (Extension(NoRoute), StatusCode::NOT_FOUND) };
+        let router = router::routes().into_router(no_route).with_state(app.clone());
         Self { app, router }
     }
 

@@ -6,7 +6,7 @@
 
 use axum::Router;
 use axum::handler::Handler;
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, any, on};
 use serde::Serialize;
 
 use super::{
@@ -158,7 +158,15 @@ impl Routes {
         &self.table
     }
 
-    pub(super) fn into_router(self) -> Router<App> {
-        self.router
+    /// The router, with an answer for all that is in no line. What npm reserves is no package: without lines of its own
+    /// an unknown `/-/thing` would be the version `thing` of a package `-`.
+    pub(super) fn into_router<H, T>(self, no_route: H) -> Router<App>
+    where
+        H: Handler<T, App>,
+        T: 'static,
+    {
+        let reserved = ["/-", "/-/", "/-/{*rest}"];
+        let router = reserved.iter().fold(self.router, |router, path| router.route(path, any(no_route.clone())));
+        router.fallback(no_route)
     }
 }

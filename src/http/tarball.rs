@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::error::{ApiError, RANGE as RANGE_ERROR};
+use super::error::ApiError;
 use super::extract::{File, Identity, Package, Revision};
 use super::packument::http_date;
 use super::range::{Requested, requested};
@@ -71,7 +71,7 @@ fn stored(download: &Download, request: &HeaderMap, mut headers: HeaderMap) -> R
     let (status, part) = match requested(range, size) {
         Requested::Whole => (StatusCode::OK, ByteRange { start: 0, end: size }),
         Requested::Part(part) => (StatusCode::PARTIAL_CONTENT, part),
-        Requested::Unsatisfiable => return Err(ApiError::new(&RANGE_ERROR)),
+        Requested::Unsatisfiable => return Err(ApiError::beyond(size)),
     };
     if status == StatusCode::PARTIAL_CONTENT
         && let Ok(value) = HeaderValue::try_from(format!("bytes {}-{}/{size}", part.start, part.end - 1))
