@@ -128,7 +128,7 @@ impl Intake {
         let document: Document =
             serde_json::from_slice(document).map_err(|_| Error::Invalid("the body is not a publish document"))?;
         let (version, tag, published) = document.new_version(&name, &attachment)?;
-        registry.check_may_publish(&caller, &name, &version).await?;
+        registry.check_may_publish(&caller, &name, &version, document.other_versions(&version)).await?;
 
         let upload = upload.ok_or(Error::Invalid("the tarball is empty"))?;
         let staged = registry.inspect(upload, hasher.finish()).await?;
@@ -166,20 +166,35 @@ impl Intake {
 }
 
 impl Registry {
-    /// What can be refused before the tarball is looked at.
-    async fn check_may_publish(&self, caller: &Caller, name: &PackageName, version: &Version) -> Result<(), Error> {
+    /// What can be refused before the tarball is looked at. `others` are further versions of the document: npm 6 sends
+    /// the old ones again after a conflict, and nobody may bring in a new one without its tarball.
+    async fn check_may_publish(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        version: &Version,
+        others: Vec<String>,
+    ) -> Result<(), Error> {
+        const TWO_NEW: Error = Error::Invalid("the document must bring exactly one new version");
         if let Some(head) = self.hosted_head(name).await? {
             self.authorize(caller, Action::Publish, name, &head.owners)?;
             let stored = self.hosted_document(name).await?;
-            let is_taken = super::off_thread(stored.len(), {
+            let (is_taken, others_are_old) = super::off_thread(stored.len(), {
                 let number = version.to_string();
-                move || Ok(HostedPackument::parse(&stored)?.was_published(&number))
+                move || {
+                    let document = HostedPackument::parse(&stored)?;
+                    let others_are_old = others.iter().all(|number| document.was_published(number));
+                    Ok((document.was_published(&number), others_are_old))
+                }
             })
             .await?;
             if is_taken {
                 return Err(Error::VersionExists { name: name.clone(), version: version.clone() });
             }
-            return Ok(());
+            return if others_are_old { Ok(()) } else { Err(TWO_NEW) };
+        }
+        if !others.is_empty() {
+            return Err(TWO_NEW);
         }
         self.authorize(caller, Action::Publish, name, &[])?;
         name.check_new()?;
@@ -264,6 +279,12 @@ impl Document {
         let tag = self.dist_tags.iter().find(|(_, target)| target.as_str() == Some(number));
         let (tag, _) = tag.ok_or(Error::Invalid("the document has no dist-tag for the new version"))?;
         Ok((version, tag.parse()?, published.clone()))
+    }
+
+    /// The numbers of all versions but the new one.
+    fn other_versions(&self, version: &Version) -> Vec<String> {
+        let is_new = |number: &str| number.parse::<Version>().is_ok_and(|parsed| parsed == *version);
+        self.versions.keys().filter(|number| !is_new(number)).cloned().collect()
     }
 
     fn version_object(&self, number: &str) -> Result<&Map<String, Value>, Error> {
