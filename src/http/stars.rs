@@ -14,10 +14,11 @@ use crate::registry::Error;
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// pnpm sends both members.
 #[derive(Deserialize)]
 struct Starred {
-    #[serde(alias = "package")]
-    name: String,
+    package: Option<String>,
+    name: Option<String>,
 }
 
 /// npm's view: `?key="alice"`, the name as JSON.
@@ -63,7 +64,8 @@ pub(super) async fn remove(
 }
 
 async fn set(app: &App, caller: &crate::auth::Caller, body: &[u8], starred: bool) -> Result<Response, ApiError> {
-    let Starred { name } = parse(body)?;
+    let Starred { package, name } = parse(body)?;
+    let name = package.or(name).ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
     app.registry.set_star(caller, &package_name(&name)?, starred).await?;
     Ok(respond::done(StatusCode::OK))
 }

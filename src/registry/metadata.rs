@@ -42,7 +42,10 @@ impl Registry {
         let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
         let body: Map<String, Value> =
             serde_json::from_slice(&body).map_err(|_| Error::Invalid("the body is not a package document"))?;
-        self.require_hosted(name).await?;
+        let head = self.require_hosted(name).await?;
+        if revision.is_some() && !body.contains_key("versions") {
+            self.check_new_owners(&body, &head.owners).await?;
+        }
         let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
         let now = self.inner.clock.now();
         let (removed, star) = self
@@ -77,6 +80,16 @@ impl Registry {
             })
             .await?;
         tracing::debug!(package.name = %name, removed, starred = star, "metadata changed");
+        Ok(())
+    }
+
+    /// Refuses owners without an account: whoever registered the name later would own the package.
+    async fn check_new_owners(&self, body: &Map<String, Value>, known: &[String]) -> Result<(), Error> {
+        for owner in owners_in(body)?.unwrap_or_default() {
+            if !known.contains(&owner.name) && self.inner.auth.account(&owner.name).await?.is_none() {
+                return Err(Error::UserNotFound(owner.name));
+            }
+        }
         Ok(())
     }
 }
