@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::npm::integrity::{hex, sha256_hex};
 use crate::npm::{Form, PackageName, Version};
 
 /// Where an object lies: a relative path of safe parts, joined by `/`.
@@ -42,6 +43,13 @@ impl fmt::Debug for Key {
     }
 }
 
+/// A text as part of a file's name, which file systems limit to 255 bytes: one that is too long is told by its hash.
+/// No version and no hex has a `~`, so nothing can collide.
+fn bounded(text: String) -> String {
+    const MAX_PART_BYTES: usize = 200;
+    if text.len() <= MAX_PART_BYTES { text } else { format!("~{}", sha256_hex(text.as_bytes())) }
+}
+
 /// The hosted packument, standard npm JSON: the source of truth for a hosted package, and the commit point of every
 /// change to it.
 pub fn packument(name: &PackageName) -> Key {
@@ -50,7 +58,7 @@ pub fn packument(name: &PackageName) -> Key {
 
 /// A hosted tarball. The digest in the key keeps two publishers of one version from touching each other's bytes.
 pub fn tarball(name: &PackageName, version: &Version, digest: &str) -> Key {
-    Key(format!("-/tarballs/{name}/{version}-{digest}.tgz"))
+    Key(format!("-/tarballs/{name}/{}-{digest}.tgz", bounded(version.to_string())))
 }
 
 /// A tarball that an older system (codebox) left; read, never written.
@@ -60,7 +68,7 @@ pub fn legacy_tarball(name: &PackageName, version: &Version) -> Key {
 
 /// The provenance bundle that was published with a version.
 pub fn attestations(name: &PackageName, version: &Version, digest: &str) -> Key {
-    Key(format!("-/attestations/{name}/{version}-{digest}.json"))
+    Key(format!("-/attestations/{name}/{}-{digest}.json", bounded(version.to_string())))
 }
 
 /// An upstream's packument as it was received. May be deleted at any time.
@@ -79,12 +87,12 @@ pub fn cached_absence(upstream: &str, name: &PackageName) -> Key {
 
 /// An upstream's tarball, verified before it was kept. May be deleted at any time.
 pub fn cached_tarball(upstream: &str, name: &PackageName, version: &Version) -> Key {
-    Key(format!("-/cache/{upstream}/{name}/{version}.tgz"))
+    Key(format!("-/cache/{upstream}/{name}/{}.tgz", bounded(version.to_string())))
 }
 
 /// A local account, by its name in hex: user names may hold characters that paths may not.
 pub fn user(name: &str) -> Key {
-    Key(format!("-/users/{}.json", crate::npm::integrity::hex(name.as_bytes())))
+    Key(format!("-/users/{}.json", bounded(hex(name.as_bytes()))))
 }
 
 /// A token's record, by the SHA-256 of the token.
@@ -94,7 +102,7 @@ pub fn token(hash: &str) -> Key {
 
 /// What each user has starred.
 pub fn stars(user: &str) -> Key {
-    Key(format!("-/stars/{}.json", crate::npm::integrity::hex(user.as_bytes())))
+    Key(format!("-/stars/{}.json", bounded(hex(user.as_bytes()))))
 }
 
 /// There while changes may be missing from the search index; gone after an orderly stop.

@@ -69,7 +69,8 @@ impl Local {
     pub(super) fn read(&self, key: &Key) -> Result<Bytes, Error> {
         let mut file = File::open(self.path(key)).map_err(not_found_below_a_file)?;
         let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
-        file.read_to_end(&mut bytes)?;
+        // A directory opens well and cannot be read.
+        file.read_to_end(&mut bytes).map_err(not_found_below_a_file)?;
         Ok(bytes.into())
     }
 
