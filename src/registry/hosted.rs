@@ -10,7 +10,7 @@ use crate::auth::random;
 use crate::keys;
 use crate::npm::PackageName;
 use crate::npm::packument::{Head, HostedPackument};
-use crate::storage::{self, Change};
+use crate::storage::{self, Change, UpdateError};
 
 /// Heads remembered, of packages that are here and of names that are not; a few hundred bytes each.
 const REMEMBERED_HEADS: usize = 50_000;
@@ -106,6 +106,9 @@ impl Registry {
             Err(error) => {
                 // After an unclear answer nobody knows what is stored: look again next time.
                 self.inner.heads.heads.remove(name);
+                if matches!(error, UpdateError::Store(_)) {
+                    self.inner.indexer.note(name.clone());
+                }
                 drop(held);
                 Err(error.into())
             }

@@ -192,19 +192,24 @@ impl Registry {
                 true
             }
         };
+        let mut is_complete = true;
         if rebuild || was_cut_short {
-            self.note_all(&stop).await;
+            is_complete = self.note_all(&stop).await;
         }
         loop {
             let batch = self.inner.indexer.take_batch();
             if !batch.is_empty() {
-                self.index_batch(batch).await;
+                is_complete &= self.index_batch(batch).await;
                 continue;
             }
             tokio::select! {
                 () = self.inner.indexer.wake.notified() => {}
                 () = stop.cancelled() => break,
             }
+        }
+        if !is_complete {
+            tracing::warn!("the search index is incomplete and will be compared with the packages at the next start");
+            return;
         }
         if let Err(error) = self.inner.store.delete(&keys::index_running()).await {
             tracing::warn!(%error, "the search index will be compared with the packages at the next start");
@@ -217,13 +222,17 @@ impl Registry {
         let _ = self.inner.indexer.pending.subscribe().wait_for(|pending| *pending == 0).await;
     }
 
-    /// Notes every hosted package and every name in the index.
-    async fn note_all(&self, stop: &CancellationToken) {
+    /// Notes every hosted package and every name in the index. False when it could not note them all.
+    async fn note_all(&self, stop: &CancellationToken) -> bool {
+        let mut is_complete = true;
         let mut after = None;
         loop {
             let (index, last) = (Arc::clone(&self.inner.indexer.index), after.clone());
             let names = spawn_blocking(move || index.names(last.as_ref(), LISTING_PAGE, &|_| true)).await;
-            let Ok(Ok(entries)) = names else { break };
+            let Ok(Ok(entries)) = names else {
+                is_complete = false;
+                break;
+            };
             let Some(last) = entries.last() else { break };
             after = Some(last.name.clone());
             for entry in entries {
@@ -238,15 +247,21 @@ impl Registry {
                         self.inner.indexer.note(name);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "the packages could not all be listed for the search index"),
+                Err(error) => {
+                    tracing::warn!(%error, "the packages could not all be listed for the search index");
+                    is_complete = false;
+                }
             }
             if stop.is_cancelled() {
-                return;
+                return false;
             }
         }
+        is_complete
     }
 
-    async fn index_batch(&self, batch: Vec<PackageName>) {
+    /// False when something in the batch could not be indexed.
+    async fn index_batch(&self, batch: Vec<PackageName>) -> bool {
+        let mut is_complete = true;
         let index = &self.inner.indexer.index;
         let count = batch.len();
         for name in batch {
@@ -256,16 +271,26 @@ impl Registry {
                     None => index.remove(&name),
                 },
                 Err(storage::Error::NotFound) => index.remove(&name),
-                Err(error) => tracing::warn!(package.name = %name, %error, "a package could not be indexed"),
+                Err(error) => {
+                    tracing::warn!(package.name = %name, %error, "a package could not be indexed");
+                    is_complete = false;
+                }
             }
         }
         let index = Arc::clone(index);
         match spawn_blocking(move || index.commit()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the search index could not be written"),
-            Err(error) => tracing::warn!(%error, "the search index could not be written"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the search index could not be written");
+                is_complete = false;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the search index could not be written");
+                is_complete = false;
+            }
         }
         self.inner.indexer.pending.send_modify(|pending| *pending -= count);
+        is_complete
     }
 }
 
