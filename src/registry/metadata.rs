@@ -48,8 +48,12 @@ impl Registry {
         }
         let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
         let now = self.inner.clock.now();
+        let wants_star = wanted_star(&body, &user.name);
         let (removed, star) = self
             .to_the_end(async move {
+                if wants_star == Some(true) {
+                    this.list_star(&user.name, &package).await?;
+                }
                 let (authority, package_in) = (this.clone(), package.clone());
                 let user_name = user.name.clone();
                 let (digests, star) = this
@@ -72,8 +76,8 @@ impl Registry {
                         Ok((Some(document), (digests, changes.star)))
                     })
                     .await?;
-                if let Some(starred) = star {
-                    this.inner.auth.set_star(&user.name, package.as_str(), starred).await?;
+                if wants_star == Some(false) {
+                    this.unlist_star(&user.name, &package).await;
                 }
                 this.remove_tarballs(&package, &digests).await;
                 Ok((digests.len(), star))
@@ -120,12 +124,7 @@ impl Changes {
                 changes.deprecations.push((number.clone(), message(proposed)));
             }
         }
-        if let Some(users) = body.get("users").and_then(Value::as_object) {
-            let wanted = users.get(user).is_some_and(|value| value != &Value::Bool(false));
-            if wanted != document.is_starred_by(user) {
-                changes.star = Some(wanted);
-            }
-        }
+        changes.star = wanted_star(body, user).filter(|wanted| *wanted != document.is_starred_by(user));
         if !has_path_revision {
             return Ok(changes);
         }
@@ -172,6 +171,12 @@ impl Changes {
         }
         self.tags.iter().try_for_each(|(tag, version)| document.set_tag(tag, version))
     }
+}
+
+/// Whether the body shows the user's star; `None` when it says nothing of stars.
+fn wanted_star(body: &Map<String, Value>, user: &str) -> Option<bool> {
+    let users = body.get("users")?.as_object()?;
+    Some(users.get(user).is_some_and(|value| value != &Value::Bool(false)))
 }
 
 fn check_immutable(number: &str, stored: &Map<String, Value>, proposed: &Map<String, Value>) -> Result<(), Error> {

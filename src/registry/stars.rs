@@ -1,8 +1,13 @@
 //! Stars, in the form that pnpm uses. npm sends the whole list of users, see `metadata.rs`.
+//!
+//! The package's document says who starred it. A user's own list may name more packages than that, never fewer: it is
+//! written before a star is given and after one is taken, and compared with the documents when it is read. So a crash
+//! between the two writes is not seen by anybody.
 
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::PackageName;
+use crate::npm::packument::HostedPackument;
 
 impl Registry {
     /// Adds or takes the caller's star.
@@ -12,16 +17,48 @@ impl Registry {
         let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
         let (this, name) = (self.clone(), name.clone());
         self.to_the_end(async move {
+            if starred {
+                this.list_star(&user.name, &name).await?;
+            }
             let starred_by = user.name.clone();
             this.change_existing(&name, move |document| Ok(document.set_star(&starred_by, starred)?)).await?;
-            Ok(this.inner.auth.set_star(&user.name, name.as_str(), starred).await?)
+            if !starred {
+                this.unlist_star(&user.name, &name).await;
+            }
+            Ok(())
         })
         .await
+    }
+
+    /// Before the document says that a user starred the package.
+    pub(super) async fn list_star(&self, user: &str, name: &PackageName) -> Result<(), Error> {
+        Ok(self.inner.auth.set_star(user, name.as_str(), true).await?)
+    }
+
+    /// After the document no longer says so. A failure leaves an entry that nobody is shown.
+    pub(super) async fn unlist_star(&self, user: &str, name: &PackageName) {
+        if let Err(error) = self.inner.auth.set_star(user, name.as_str(), false).await {
+            tracing::warn!(package.name = %name, %error, "a list of stars names a package too many");
+        }
     }
 
     /// The packages that a user has starred.
     pub async fn starred_by(&self, caller: &Caller, user: &str) -> Result<Vec<String>, Error> {
         self.authorize_reading(caller)?;
-        Ok(self.inner.auth.stars(user).await?)
+        let mut shown = Vec::new();
+        for text in self.inner.auth.stars(user).await? {
+            let Ok(name) = text.parse::<PackageName>() else { continue };
+            let stored = match self.hosted_document(&name).await {
+                Ok(stored) => stored,
+                Err(Error::PackageNotFound(_)) => continue,
+                Err(error) => return Err(error),
+            };
+            let is_starred = HostedPackument::parse(&stored)
+                .is_ok_and(|document| document.head().exists && document.is_starred_by(user));
+            if is_starred {
+                shown.push(text);
+            }
+        }
+        Ok(shown)
     }
 }
