@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod chaos;
 pub(crate) mod clients;
 pub(crate) mod http;
+pub(crate) mod in_process;
 pub(crate) mod recorder;
 pub(crate) mod server;
 pub(crate) mod tarballs;
