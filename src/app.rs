@@ -93,7 +93,7 @@ impl App {
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
         let registry = Registry::new(registry::Parts {
-            auth: Auth::new(store.clone(), clock.clone(), settings.registration_is_open()),
+            auth: Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.registration_is_open()),
             policy: Policy { anonymous_read: settings.anonymous_may_read(), owners_only: settings.access.owners_only },
             sources,
             clock: clock.clone(),

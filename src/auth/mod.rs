@@ -9,20 +9,22 @@ mod policy;
 pub mod random;
 mod token;
 
-use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::TaskTracker;
 
 pub use caller::{Caller, User};
 pub use password::{PasswordError, Passwords};
 pub use policy::{Action, Decision, Policy};
-pub use token::{Token, TokenHash, TokenRecord};
+pub use token::{TOKEN_PREFIX, Token, TokenHash, TokenRecord};
 
 use crate::clock::Clock;
 use crate::keys;
+use crate::npm::Timestamp;
 use crate::storage::{self, Change, Store, UpdateError};
 
 /// npm's own limit for user names.
@@ -31,6 +33,8 @@ const MAX_USER_NAME_BYTES: usize = 214;
 const MAX_PASSWORD_BYTES: usize = 1024;
 /// Known and unknown tokens remembered; about 200 bytes each.
 const REMEMBERED_TOKENS: usize = 10_000;
+/// How long. A token or an account that was removed from the store by hand is of no use after this.
+const REMEMBERED_MILLIS: i64 = 60_000;
 
 /// A local account as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,14 +110,30 @@ pub struct Auth {
     clock: Clock,
     passwords: Passwords,
     registration_open: bool,
-    tokens: Arc<Cache<TokenHash, Option<Arc<User>>>>,
+    tasks: TaskTracker,
+    tokens: Arc<RememberedTokens>,
+}
+
+/// Tokens that were looked up lately.
+#[derive(Debug)]
+struct RememberedTokens {
+    known: Cache<TokenHash, Remembered>,
+    /// Counts changes of tokens and accounts: what was read before a change is not remembered after it.
+    changes: AtomicU64,
+}
+
+/// What a look-up gave, and when.
+#[derive(Debug, Clone)]
+struct Remembered {
+    user: Option<Arc<User>>,
+    at: Timestamp,
 }
 
 impl Auth {
     /// Over a store; `registration_open` says whether signing in with an unknown name makes an account.
-    pub fn new(store: Store, clock: Clock, registration_open: bool) -> Self {
-        let tokens = Arc::new(Cache::new(REMEMBERED_TOKENS));
-        Self { store, clock, passwords: Passwords::default(), registration_open, tokens }
+    pub fn new(store: Store, clock: Clock, tasks: TaskTracker, registration_open: bool) -> Self {
+        let tokens = RememberedTokens { known: Cache::new(REMEMBERED_TOKENS), changes: AtomicU64::new(0) };
+        Self { store, clock, passwords: Passwords::default(), registration_open, tasks, tokens: Arc::new(tokens) }
     }
 
     /// Who sent these credentials.
@@ -137,17 +157,51 @@ impl Auth {
             return Err(Error::UnknownToken);
         }
         let hash = token.hash();
-        let user = self
-            .tokens
-            .get_or_insert_async(&hash, async {
-                let Some(record) = read_json::<TokenRecord>(&self.store, &keys::token(hash.as_str())).await? else {
-                    return Ok(None);
-                };
-                let account = self.account(&record.user).await?;
-                Ok::<_, Error>(account.map(|account| Arc::new(User { name: account.name, email: account.email })))
-            })
-            .await?;
+        let now = self.clock.now();
+        let remembered = self.tokens.known.get(&hash).filter(|remembered| {
+            // A clock that was set back must not make an entry last.
+            let age = now.as_millis() - remembered.at.as_millis();
+            (0..REMEMBERED_MILLIS).contains(&age)
+        });
+        let user = match remembered {
+            Some(remembered) => remembered.user,
+            None => self.look_up(hash, now).await?,
+        };
         user.map(|user| Caller::User((*user).clone())).ok_or(Error::UnknownToken)
+    }
+
+    async fn look_up(&self, hash: TokenHash, now: Timestamp) -> Result<Option<Arc<User>>, Error> {
+        let changes_before = self.tokens.changes.load(Ordering::SeqCst);
+        let user = match read_json::<TokenRecord>(&self.store, &keys::token(hash.as_str())).await? {
+            None => None,
+            Some(record) => {
+                let account = self.account(&record.user).await?;
+                account.map(|account| Arc::new(User { name: account.name, email: account.email }))
+            }
+        };
+        self.tokens.known.insert(hash.clone(), Remembered { user: user.clone(), at: now });
+        // What was read while a token was being revoked may be what was before.
+        if self.tokens.changes.load(Ordering::SeqCst) != changes_before {
+            self.tokens.known.remove(&hash);
+        }
+        Ok(user)
+    }
+
+    /// Runs a change of tokens or accounts to its end, whatever becomes of the client, and forgets what was remembered
+    /// before it and during it.
+    async fn change<T: Send + 'static>(
+        &self,
+        change: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let tokens = Arc::clone(&self.tokens);
+        let task = self.tasks.spawn(async move {
+            tokens.changes.fetch_add(1, Ordering::SeqCst);
+            let outcome = change.await;
+            tokens.changes.fetch_add(1, Ordering::SeqCst);
+            tokens.known.clear();
+            outcome
+        });
+        task.await.unwrap_or_else(|error| Err(storage::Error::from(std::io::Error::other(error)).into()))
     }
 
     /// Signs in by name and password, and makes the account when there is none and registration is open. Returns a
@@ -199,16 +253,18 @@ impl Auth {
         Ok(token)
     }
 
-    /// Makes a token useless. True when it was one. At once on this process.
+    /// Makes a token useless. True when it was one. At once on this process; another process that shares the store
+    /// may remember it for a minute.
     pub async fn revoke(&self, token: &Token) -> Result<bool, Error> {
-        let hash = token.hash();
-        let outcome = self.store.delete(&keys::token(hash.as_str())).await;
-        self.tokens.insert(hash, None);
-        match outcome {
-            Ok(()) => Ok(true),
-            Err(storage::Error::NotFound) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        let (store, key) = (self.store.clone(), keys::token(token.hash().as_str()));
+        self.change(async move {
+            match store.delete(&key).await {
+                Ok(()) => Ok(true),
+                Err(storage::Error::NotFound) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
     }
 
     /// A local account by its name.
@@ -228,14 +284,16 @@ impl Auth {
     pub async fn set_star(&self, user: &str, package: &str, starred: bool) -> Result<(), Error> {
         let package = package.to_owned();
         let change = move |stored: Option<Bytes>| {
-            let mut names: std::collections::BTreeSet<String> =
-                stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+            let mut names: std::collections::BTreeSet<String> = match stored {
+                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
+                None => std::collections::BTreeSet::new(),
+            };
             let changed = if starred { names.insert(package) } else { names.remove(&package) };
             let bytes = serde_json::to_vec(&names).unwrap_or_default();
-            Ok::<_, Infallible>(if changed { Change::Write(bytes.into(), ()) } else { Change::Keep(()) })
+            Ok(if changed { Change::Write(bytes.into(), ()) } else { Change::Keep(()) })
         };
         self.store.update(&keys::stars(user), change).await.map_err(|error| match error {
-            UpdateError::Refused(never) => match never {},
+            UpdateError::Refused(error) => error,
             UpdateError::Store(error) => Error::Store(error),
         })
     }
@@ -249,13 +307,14 @@ impl Auth {
             account.email = email;
             Ok(Change::Write(to_json(&account)?, ()))
         };
-        self.store.update(&keys::user(user), change).await.map_err(|error| match error {
-            UpdateError::Refused(error) => error,
-            UpdateError::Store(error) => Error::Store(error),
-        })?;
-        // Names and addresses are remembered with tokens.
-        self.tokens.clear();
-        Ok(())
+        let (store, key) = (self.store.clone(), keys::user(user));
+        self.change(async move {
+            store.update(&key, change).await.map_err(|error| match error {
+                UpdateError::Refused(error) => error,
+                UpdateError::Store(error) => Error::Store(error),
+            })
+        })
+        .await
     }
 }
 
@@ -286,7 +345,7 @@ mod tests {
     fn auth(registration_open: bool) -> (tempfile::TempDir, Auth) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        (directory, Auth::new(store, Clock::default(), registration_open))
+        (directory, Auth::new(store, Clock::default(), TaskTracker::new(), registration_open))
     }
 
     #[tokio::test]

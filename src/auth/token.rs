@@ -8,7 +8,7 @@ use super::random;
 use crate::npm::integrity::sha256_hex;
 
 /// Every token starts with this, so that secret scanners can tell it.
-const PREFIX: &str = "hfst_";
+pub const TOKEN_PREFIX: &str = "hfst_";
 
 /// A token in clear text. Printed nowhere but in the answer that hands it out.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Token {
     pub fn generate() -> Self {
         let secret = random::secret();
         let checksum = &sha256_hex(secret.as_bytes())[..6];
-        Self(format!("{PREFIX}{secret}{checksum}"))
+        Self(format!("{TOKEN_PREFIX}{secret}{checksum}"))
     }
 
     /// A token that a client sent, whatever it looks like.
@@ -42,7 +42,7 @@ impl Token {
 
     /// Whether it can be one of ours. One that cannot costs no look-up.
     pub fn is_well_formed(&self) -> bool {
-        let Some(rest) = self.0.strip_prefix(PREFIX) else { return false };
+        let Some(rest) = self.0.strip_prefix(TOKEN_PREFIX) else { return false };
         let Some((secret, checksum)) = rest.len().checked_sub(6).and_then(|at| rest.split_at_checked(at)) else {
             return false;
         };

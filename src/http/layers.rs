@@ -26,6 +26,7 @@ use super::path;
 use super::request_id::RequestId;
 use super::router;
 use crate::app::App;
+use crate::auth::TOKEN_PREFIX;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer than any address that a client sends.
@@ -120,12 +121,15 @@ impl HttpService {
     }
 }
 
-/// A path as it may be logged: npm puts the token into the address when it logs out.
+/// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.
 fn loggable(path: &str) -> String {
-    match path.split_once("/-/user/token/") {
-        Some((before, _)) => format!("{before}/-/user/token/***"),
-        None => path.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
-    }
+    let mut is_token = false;
+    let segments = path.split('/').map(|segment| {
+        let hidden = is_token || segment.contains(TOKEN_PREFIX);
+        is_token = segment == "token";
+        if hidden { "***".to_owned() } else { segment.chars().map(|c| if c.is_control() { '?' } else { c }).collect() }
+    });
+    segments.collect::<Vec<String>>().join("/")
 }
 
 impl Service<Request<Body>> for HttpService {
@@ -140,5 +144,18 @@ impl Service<Request<Body>> for HttpService {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let service = self.clone();
         Box::pin(async move { Ok(service.call(request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_in_addresses_are_not_logged() {
+        assert_eq!(loggable("/-/user/token/abc"), "/-/user/token/***");
+        assert_eq!(loggable("/npm/-/npm/v1/tokens/token/abc"), "/npm/-/npm/v1/tokens/token/***");
+        assert_eq!(loggable("/lodash/hfst_secret"), "/lodash/***");
+        assert_eq!(loggable("/@acme%2ftool"), "/@acme%2ftool");
     }
 }

@@ -120,6 +120,7 @@ pub struct HostedPackument<'a> {
     dist_tags: BTreeMap<String, String>,
     time: Map<String, Value>,
     notes: Notes,
+    maintainers: Vec<Maintainer>,
 }
 
 impl<'a> HostedPackument<'a> {
@@ -130,7 +131,14 @@ impl<'a> HostedPackument<'a> {
         document.put_text("_rev", "0-0");
         document.put_text("name", name.as_str());
         let time = Map::from_iter([("created".to_owned(), Value::from(now.to_string()))]);
-        Self { document, versions: RawObject::default(), dist_tags: BTreeMap::new(), time, notes: Notes::default() }
+        Self {
+            document,
+            versions: RawObject::default(),
+            dist_tags: BTreeMap::new(),
+            time,
+            notes: Notes::default(),
+            maintainers: Vec::new(),
+        }
     }
 
     /// Reads a stored document, ours or an older system's.
@@ -143,10 +151,20 @@ impl<'a> HostedPackument<'a> {
             serde_json::from_str(raw.get()).map_err(|_| EditError::Damaged)
         }
         let document = RawObject::parse(stored).map_err(|_| EditError::Damaged)?;
+        let time: Map<String, Value> = member(&document, "time")?;
+        // Of a package that was removed, the last owners: only they may bring the name back.
+        let maintainers = match document.input("maintainers") {
+            Some(raw) => people(&serde_json::from_str(raw.get()).map_err(|_| EditError::Damaged)?)?,
+            None => match time.get("unpublished").and_then(|record| record.get("maintainers")) {
+                Some(last) => people(last)?,
+                None => Vec::new(),
+            },
+        };
         Ok(Self {
             versions: member(&document, "versions")?,
             dist_tags: member(&document, "dist-tags")?,
-            time: member(&document, "time")?,
+            time,
+            maintainers,
             notes: member(&document, "_holdfast")?,
             document,
         })
@@ -157,7 +175,7 @@ impl<'a> HostedPackument<'a> {
         Head {
             revision: self.revision(),
             modified: self.time_of("modified"),
-            owners: self.maintainers().into_iter().map(|maintainer| maintainer.name).collect(),
+            owners: self.maintainers.iter().map(|maintainer| maintainer.name.clone()).collect(),
             exists: !self.versions.is_empty(),
         }
     }
@@ -167,10 +185,9 @@ impl<'a> HostedPackument<'a> {
         self.document.text("_rev").unwrap_or_default()
     }
 
-    /// The owners.
-    pub fn maintainers(&self) -> Vec<Maintainer> {
-        let raw = self.document.get("maintainers");
-        raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    /// The owners; of a package that was removed, the last ones.
+    pub fn maintainers(&self) -> &[Maintainer] {
+        &self.maintainers
     }
 
     /// All tags.
@@ -236,7 +253,11 @@ impl<'a> HostedPackument<'a> {
             // A wholly unpublished package that comes back keeps only the numbers that are used up.
             self.time.remove("unpublished");
             self.dist_tags.clear();
-            self.set_maintainers(std::slice::from_ref(&publication.publisher))?;
+            let owners = match self.maintainers.as_slice() {
+                [] => vec![publication.publisher.clone()],
+                last => last.to_vec(),
+            };
+            self.set_maintainers(&owners)?;
         }
         let mut manifest = publication.manifest.clone();
         manifest.insert("maintainers".to_owned(), serde_json::to_value(self.maintainers()).unwrap_or_default());
@@ -298,6 +319,7 @@ impl<'a> HostedPackument<'a> {
         if maintainers.is_empty() {
             return Err(EditError::NoOwner);
         }
+        self.maintainers = maintainers.to_vec();
         self.document.set("maintainers", maintainers).map_err(|_| EditError::Damaged)
     }
 
@@ -395,6 +417,25 @@ impl<'a> HostedPackument<'a> {
         self.document.remove("_attachments");
         serde_json::to_vec(&self.document).map_err(damaged)
     }
+}
+
+/// Reads a list of maintainers as clients and older systems write them: objects, whose mail address may be missing, or
+/// texts such as `ann <ann@example.com>`. A list that cannot be read is damage, not an empty list: nobody may come to
+/// own a package by it.
+fn people(list: &Value) -> Result<Vec<Maintainer>, EditError> {
+    let person = |value: &Value| match value {
+        Value::Object(person) => {
+            let part = |key: &str| person.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
+            part("name").map(|name| Maintainer { name, email: part("email").unwrap_or_default() })
+        }
+        Value::String(text) => {
+            let (name, email) = text.split_once('<').unwrap_or((text, ""));
+            Some(Maintainer { name: name.trim().to_owned(), email: email.trim_end_matches('>').trim().to_owned() })
+        }
+        _ => None,
+    };
+    let list = list.as_array().ok_or(EditError::Damaged)?;
+    list.iter().map(|value| person(value).ok_or(EditError::Damaged)).collect()
 }
 
 /// Cuts a text at a character boundary.
@@ -501,6 +542,27 @@ mod tests {
         let mut document = HostedPackument::parse(&bytes).unwrap();
         document.deprecate(&[("1.0.0".to_owned(), Some(String::new()))]).unwrap();
         assert!(json(&document.into_stored("r3", now()).unwrap())["versions"]["1.0.0"].get("deprecated").is_none());
+    }
+
+    #[test]
+    fn owners_that_cannot_be_read_are_damage_and_not_nobody() {
+        let with = |maintainers: &str| {
+            let text = format!(r#"{{"name":"tool","maintainers":{maintainers},"versions":{{}}}}"#);
+            HostedPackument::parse(text.as_bytes()).map(|document| document.head().owners)
+        };
+        assert_eq!(with(r#"[{"name":"ann","email":null},"bob <bob@example.com>"]"#).unwrap(), ["ann", "bob"]);
+        for damaged in [r#"{"name":"ann"}"#, r#"[{"email":"x"}]"#, "[1]", "null"] {
+            assert_eq!(with(damaged), Err(EditError::Damaged), "{damaged}");
+        }
+    }
+
+    #[test]
+    fn a_removed_package_stays_its_owners() {
+        let bytes = stored(&[("1.0.0", "latest")]);
+        let mut document = HostedPackument::parse(&bytes).unwrap();
+        document.unpublish_all("ann", now()).unwrap();
+        let bytes = document.into_stored("r2", now()).unwrap();
+        assert_eq!(HostedPackument::parse(&bytes).unwrap().head().owners, ["ann"]);
     }
 
     #[test]

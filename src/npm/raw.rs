@@ -161,12 +161,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
 fn last_of_each<'a>(members: Vec<(Cow<'a, str>, Member<'a>)>) -> Vec<(Cow<'a, str>, Member<'a>)> {
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by(|&a, &b| members[a].0.cmp(&members[b].0).then(a.cmp(&b)));
-    let repeated: Vec<usize> =
-        order.windows(2).filter(|pair| members[pair[0]].0 == members[pair[1]].0).map(|pair| pair[0]).collect();
-    if repeated.is_empty() {
-        return members;
+    let mut is_repeated = vec![false; members.len()];
+    for pair in order.windows(2) {
+        is_repeated[pair[0]] = members[pair[0]].0 == members[pair[1]].0;
     }
-    members.into_iter().enumerate().filter(|(at, _)| !repeated.contains(at)).map(|(_, member)| member).collect()
+    members.into_iter().zip(is_repeated).filter(|(_, is_repeated)| !is_repeated).map(|(member, _)| member).collect()
 }
 
 /// A key, borrowed from the input unless it has escapes. `Cow` alone would always copy.

@@ -18,14 +18,16 @@ pub const MAX_README_BYTES: u64 = 64 * 1024;
 pub const MAX_EXTENSION_BYTES: u64 = 64 * 1024;
 
 /// Zeros after the last entry: GNU tar fills up blocks of 10 KiB, others up to 1 MiB.
+/// Everything in a tar archive is padded to this.
+const BLOCK_BYTES: u64 = 512;
 const MAX_TRAILER_BYTES: u64 = 1024 * 1024;
 
 /// Bounds of one tarball. All are inclusive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sum of the sizes of all files and extension headers.
+    /// The whole archive, unpacked: files, headers and padding.
     pub max_unpacked_bytes: u64,
-    /// Files and directories.
+    /// Files, directories and extension headers.
     pub max_entries: u64,
     /// Size of `package.json`.
     pub max_manifest_bytes: u64,
@@ -209,7 +211,8 @@ impl<R: Read> Read for Source<R> {
 struct Findings {
     root: Option<String>,
     entries: u64,
-    /// Files and extension headers.
+    files_and_directories: u64,
+    /// Headers, contents and padding.
     content_bytes: u64,
     file_count: u64,
     unpacked_bytes: u64,
@@ -246,7 +249,14 @@ fn inspect_archive<R: Read>(archive: &mut Archive<R>, limits: &Limits) -> Result
         if is_extension(kind) && size_bytes > MAX_EXTENSION_BYTES {
             return Err(TarballError::HeaderTooLarge);
         }
-        findings.content_bytes = findings.content_bytes.saturating_add(size_bytes);
+        // Headers and padding count too, and extension headers as entries: an archive of nothing but headers unpacks
+        // to nothing and still has to be read to its end.
+        let padded = size_bytes.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+        findings.content_bytes = findings.content_bytes.saturating_add(padded).saturating_add(BLOCK_BYTES);
+        findings.entries += 1;
+        if findings.entries > limits.max_entries {
+            return Err(TarballError::TooManyEntries);
+        }
         if findings.content_bytes > limits.max_unpacked_bytes {
             return Err(TarballError::TooLarge);
         }
@@ -259,10 +269,7 @@ fn inspect_archive<R: Read>(archive: &mut Archive<R>, limits: &Limits) -> Result
         if before.size_bytes.is_some_and(|claimed| claimed != size_bytes) {
             return Err(TarballError::AmbiguousHeader);
         }
-        findings.entries += 1;
-        if findings.entries > limits.max_entries {
-            return Err(TarballError::TooManyEntries);
-        }
+        findings.files_and_directories += 1;
         let path = match before.path {
             Some(path) => path,
             None => entry.header().path_bytes().into_owned(),
@@ -285,7 +292,7 @@ fn inspect_archive<R: Read>(archive: &mut Archive<R>, limits: &Limits) -> Result
     if !extensions.is_empty() {
         return Err(TarballError::Truncated);
     }
-    if findings.entries == 0 {
+    if findings.files_and_directories == 0 {
         return Err(TarballError::NotTar);
     }
     Ok(Inspection {
@@ -759,12 +766,13 @@ mod tests {
     fn every_bound_holds() {
         let builder = Builder::new().pax(&[("path", "package/y")]).file("package/x", "123");
         let bytes = builder.gzip();
-        let sum = (MANIFEST.len() + pax(&[("path", "package/y")]).len() + 3) as u64;
-        let exact = Limits { max_unpacked_bytes: sum, max_entries: 2, max_manifest_bytes: MANIFEST.len() as u64 };
+        // Three headers, and three contents that each fit into a block.
+        let sum = 6 * BLOCK_BYTES;
+        let exact = Limits { max_unpacked_bytes: sum, max_entries: 3, max_manifest_bytes: MANIFEST.len() as u64 };
         assert!(inspect(bytes.as_slice(), &exact).is_ok());
         for (limits, expected) in [
             (Limits { max_unpacked_bytes: sum - 1, ..exact }, "TooLarge"),
-            (Limits { max_entries: 1, ..exact }, "TooManyEntries"),
+            (Limits { max_entries: 2, ..exact }, "TooManyEntries"),
             (Limits { max_manifest_bytes: MANIFEST.len() as u64 - 1, ..exact }, "ManifestTooLarge"),
         ] {
             let error = inspect(bytes.as_slice(), &limits).unwrap_err();

@@ -1,6 +1,7 @@
 //! What a registry does, without HTTP and without knowing where bytes lie.
 //!
-//! One file per noun. Every method takes the [`Caller`] first and authorises first. A change to a package runs to its
+//! One file per noun. Every method takes the [`Caller`] first, and says nothing of a package before it knows that the
+//! caller may hear it. A change to a package runs to its
 //! end in a task of its own, whatever becomes of the client; its commit point is one write of the packument.
 
 mod attestations;
@@ -167,6 +168,12 @@ impl Registry {
     ) -> Result<T, Error> {
         self.inner.tasks.spawn(change).await.unwrap_or(Err(Error::Interrupted))
     }
+}
+
+/// For what needs an account whatever the package: asked before anything is looked up, so that nobody learns from the
+/// answer whether a package is there.
+fn require_account(caller: &Caller) -> Result<(), Error> {
+    if caller.user().is_some() { Ok(()) } else { Err(Error::SignInFirst) }
 }
 
 /// A cache bounded by the bytes it holds. One shard up to a size, since an item must fit into a shard, and one

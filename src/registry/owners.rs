@@ -1,6 +1,6 @@
 //! Owners, in the form that pnpm uses. npm and yarn send the whole list, see `metadata.rs`.
 
-use super::{Error, Registry};
+use super::{Error, Registry, off_thread, require_account};
 use crate::auth::{Action, Caller};
 use crate::npm::PackageName;
 use crate::npm::packument::{HostedPackument, Maintainer};
@@ -8,14 +8,16 @@ use crate::npm::packument::{HostedPackument, Maintainer};
 impl Registry {
     /// The owners of a hosted package.
     pub async fn owners(&self, caller: &Caller, name: &PackageName) -> Result<Vec<Maintainer>, Error> {
+        self.authorize_reading(caller)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Read, name, &head.owners)?;
         let stored = self.hosted_document(name).await?;
-        Ok(HostedPackument::parse(&stored)?.maintainers())
+        off_thread(stored.len(), move || Ok(HostedPackument::parse(&stored)?.maintainers().to_vec())).await
     }
 
     /// Makes somebody with an account an owner.
     pub async fn add_owner(&self, caller: &Caller, name: &PackageName, user: &str) -> Result<(), Error> {
+        require_account(caller)?;
         let account = self.inner.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
         let owner = Maintainer { name: account.name, email: account.email };
         self.change_owners(caller, name, move |owners| {
@@ -38,6 +40,7 @@ impl Registry {
         name: &PackageName,
         change: impl FnOnce(&mut Vec<Maintainer>) + Send + 'static,
     ) -> Result<(), Error> {
+        require_account(caller)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Own, name, &head.owners)?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
@@ -45,7 +48,7 @@ impl Registry {
             let (authority, package) = (this.clone(), name.clone());
             this.change_existing(&name, move |document| {
                 authority.authorize(&caller, Action::Own, &package, &document.head().owners)?;
-                let mut owners = document.maintainers();
+                let mut owners = document.maintainers().to_vec();
                 change(&mut owners);
                 Ok(document.set_maintainers(&owners)?)
             })

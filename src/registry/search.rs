@@ -319,8 +319,8 @@ fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
         author: text_or("author", "name"),
         maintainers: document
             .maintainers()
-            .into_iter()
-            .map(|maintainer| Person { username: maintainer.name, email: maintainer.email })
+            .iter()
+            .map(|maintainer| Person { username: maintainer.name.clone(), email: maintainer.email.clone() })
             .collect(),
         publisher: version.get("_npmUser").map(person),
         license: text_or("license", "type"),

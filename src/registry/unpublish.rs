@@ -1,8 +1,9 @@
 //! Removing a package, and the bytes of what was removed.
 
-use super::{Error, Registry};
+use super::{Error, Registry, off_thread, require_account};
 use crate::auth::{Action, Caller};
 use crate::keys;
+use crate::npm::packument::HostedPackument;
 use crate::npm::{PackageName, Version, render};
 use crate::storage;
 
@@ -38,14 +39,17 @@ impl Registry {
     /// The last step of npm's way to remove one version: the file. By then the version is gone and so are its bytes;
     /// a version that is still there must be taken out of the document first.
     pub async fn remove_tarball(&self, caller: &Caller, name: &PackageName, file: &str) -> Result<(), Error> {
+        require_account(caller)?;
         let head = self.hosted_head(name).await?.ok_or_else(|| Error::PackageNotFound(name.clone()))?;
         self.authorize(caller, Action::Unpublish, name, &head.owners)?;
         let version: Version = render::version_in_file_name(name, file)
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| Error::TarballNotFound { name: name.clone(), file: file.to_owned() })?;
         let stored = self.hosted_document(name).await?;
-        let document = crate::npm::packument::HostedPackument::parse(&stored)?;
-        if document.version(&version.to_string()).is_some() {
+        let is_there = off_thread(stored.len(), move || {
+            Ok(HostedPackument::parse(&stored)?.version(&version.to_string()).is_some())
+        });
+        if is_there.await? {
             return Err(Error::Invalid("the version must be removed from the document before its file"));
         }
         Ok(())

@@ -6,11 +6,13 @@
 //!
 //! Every function here blocks; [`super::Store`] runs them off the async threads.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -20,6 +22,8 @@ use crate::keys::Key;
 
 const STAGING: &str = "-/staging";
 const LOCK: &str = "-/lock";
+/// Directories remembered as durable; about 100 bytes each.
+const REMEMBERED_DIRECTORIES: usize = 100_000;
 
 /// The directory, owned until this is dropped.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Local {
     /// Holds the lock; the operating system gives it up when the process ends, however it ends.
     _lock: File,
     next_staged: AtomicU64,
+    /// Directories whose own entry is known to be on disk.
+    durable: Mutex<HashSet<PathBuf>>,
 }
 
 /// An open object: reads are positioned, so one open file serves many readers.
@@ -50,6 +56,7 @@ impl Local {
     /// Takes the directory over, making it when it is absent, and clears what a crash left half-written.
     pub(super) fn open(root: &Path) -> Result<Self, Error> {
         fs::create_dir_all(root.join(STAGING))?;
+        sync_directory(root)?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(root.join(LOCK))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -59,7 +66,7 @@ impl Local {
         for leftover in fs::read_dir(root.join(STAGING))? {
             fs::remove_file(leftover?.path())?;
         }
-        Ok(Self { root: root.to_owned(), _lock: lock, next_staged: AtomicU64::new(0) })
+        Ok(Self { root: root.to_owned(), _lock: lock, next_staged: AtomicU64::new(0), durable: Mutex::default() })
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -113,12 +120,17 @@ impl Local {
         }
         let path = self.path(key);
         let directory = path.parent().unwrap_or(&self.root);
-        make_directories(&self.root, directory)?;
-        match existing {
-            Existing::Replace => fs::rename(&staged.path, &path)?,
-            // A hard link fails when the name is taken, atomically; a rename would replace.
-            Existing::Refuse => fs::hard_link(&staged.path, &path)?,
-        }
+        self.make_directories(directory, durability)?;
+        let outcome = match place(&staged.path, &path, existing) {
+            // Somebody emptied the cache, directories and all, which may be done at any time.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.durable.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.make_directories(directory, durability)?;
+                place(&staged.path, &path, existing)
+            }
+            outcome => outcome,
+        };
+        outcome?;
         if durability == Durability::Synced {
             sync_directory(directory)?;
         }
@@ -146,7 +158,7 @@ impl Local {
         Ok(())
     }
 
-    /// Calls `found` with every key, hosted names first, in no particular order. Ends early when `found` says so.
+    /// Calls `found` with every key, in no particular order. Ends early when `found` says so.
     pub(super) fn list(&self, found: &mut dyn FnMut(Key) -> bool) -> Result<(), Error> {
         list_below(&self.root, &self.root, found).map(|_| ())
     }
@@ -159,8 +171,46 @@ impl Local {
         Ok(())
     }
 
+    /// Makes the missing directories from the root down, and syncs the parent of each whose entry may not be on disk: a
+    /// file in a directory that a power cut takes away is lost too. That a directory is there says nothing of that,
+    /// another writer may have made it a moment ago.
+    fn make_directories(&self, directory: &Path, durability: Durability) -> Result<(), Error> {
+        if directory == self.root || self.is_durable(directory) {
+            return Ok(());
+        }
+        let parent = directory.parent().unwrap_or(&self.root);
+        self.make_directories(parent, durability)?;
+        match fs::create_dir(directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        if durability == Durability::Synced {
+            sync_directory(parent)?;
+            let mut durable = self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+            // A bound on memory; what is forgotten is synced once more.
+            if durable.len() >= REMEMBERED_DIRECTORIES {
+                durable.clear();
+            }
+            durable.insert(directory.to_owned());
+        }
+        Ok(())
+    }
+
+    fn is_durable(&self, directory: &Path) -> bool {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(directory)
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
+    }
+}
+
+/// Gives a finished file its name.
+fn place(staged: &Path, path: &Path, existing: Existing) -> io::Result<()> {
+    match existing {
+        Existing::Replace => fs::rename(staged, path),
+        // A hard link fails when the name is taken, atomically; a rename would replace.
+        Existing::Refuse => fs::hard_link(staged, path),
     }
 }
 
@@ -213,21 +263,6 @@ fn not_found_below_a_file(error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename | io::ErrorKind::IsADirectory => Error::NotFound,
         _ => error.into(),
-    }
-}
-
-/// Makes the missing directories from `root` down, and syncs the parent of each new one: a file in a directory whose
-/// own entry was lost is lost too.
-fn make_directories(root: &Path, directory: &Path) -> Result<(), Error> {
-    if directory == root || directory.is_dir() {
-        return Ok(());
-    }
-    let parent = directory.parent().unwrap_or(root);
-    make_directories(root, parent)?;
-    match fs::create_dir(directory) {
-        Ok(()) => sync_directory(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -28,7 +28,10 @@ async fn npm_deprecates_with_the_whole_document() {
         document["versions"]["1.0.0"]["deprecated"] = json!("use 2");
         document["versions"]["1.1.0"]["deprecated"] = json!("use 2");
         let answer = caller.put(PATH, &document).await.ok();
-        assert_eq!((answer.status.as_u16(), &answer.json()["ok"], &answer.json()["success"]), (200, &json!(true), &json!(true)));
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["ok"], &answer.json()["success"]),
+            (200, &json!(true), &json!(true))
+        );
         for answer in [app.anybody().get(PATH).await, app.anybody().get_abbreviated(PATH).await] {
             let versions = &answer.ok().json()["versions"];
             assert_eq!(versions["1.0.0"]["deprecated"], "use 2");

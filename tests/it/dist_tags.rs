@@ -25,7 +25,12 @@ async fn tags_are_listed_in_one_order_and_in_every_spelling() {
         alice.put(&format!("{PATH}/{tag}"), &json!("1.0.0")).await.ok();
     }
     let expected = r#"{"alpha":"1.0.0","beta":"1.0.0","latest":"2.0.0","next":"1.0.0"}"#;
-    for path in [PATH, "/-/package/@acme%2Ftool/dist-tags", "/-/package/@acme/tool/dist-tags", "/-/package/%40acme%2Ftool/dist-tags"] {
+    for path in [
+        PATH,
+        "/-/package/@acme%2Ftool/dist-tags",
+        "/-/package/@acme/tool/dist-tags",
+        "/-/package/%40acme%2Ftool/dist-tags",
+    ] {
         assert_eq!(app.anybody().get(path).await.ok().text(), expected, "{path}");
     }
     refused(&app.anybody().get("/-/package/nothing/dist-tags").await, 404);
@@ -69,7 +74,8 @@ async fn a_tag_is_removed_and_latest_is_not() {
     let (app, alice) = published().await;
     alice.put(&format!("{PATH}/next"), &json!("1.0.0")).await.ok();
     for _ in 0..2 {
-        let answer = alice.send(Method::DELETE, &format!("{PATH}/next"), &[("content-length", "0")], Body::empty()).await.ok();
+        let answer =
+            alice.send(Method::DELETE, &format!("{PATH}/next"), &[("content-length", "0")], Body::empty()).await.ok();
         assert_eq!((&answer.json()["ok"], &answer.json()["success"]), (&json!(true), &json!(true)));
     }
     refused(&alice.delete(&format!("{PATH}/latest")).await, 400);
@@ -139,7 +145,9 @@ async fn wrong_tags_and_versions_are_refused() {
 async fn only_owners_change_tags() {
     let (app, _) = published().await;
     let before = app.stored();
-    for (caller, status) in [(app.user("mallory").await, 403), (app.anybody(), 401), (app.anybody().with_token("npm_no"), 401)] {
+    for (caller, status) in
+        [(app.user("mallory").await, 403), (app.anybody(), 401), (app.anybody().with_token("npm_no"), 401)]
+    {
         for method in [Method::PUT, Method::POST] {
             refused(&caller.send_json(method.clone(), &format!("{PATH}/next"), &json!("1.0.0")).await, status);
             refused(&caller.send_json(method, PATH, &json!({ "next": "1.0.0" })).await, status);

@@ -27,10 +27,9 @@ async fn npm_sends_the_whole_list() {
     let (app, alice, bob) = published().await;
     let user = alice.get("/-/user/org.couchdb.user:bob").await.ok().json();
     assert_eq!((&user["name"], &user["email"]), (&json!("bob"), &json!("bob@example.test")));
-    for (list, expected) in [
-        (vec![person("alice"), person("bob")], vec!["alice", "bob"]),
-        (vec![person("bob")], vec!["bob"]),
-    ] {
+    for (list, expected) in
+        [(vec![person("alice"), person("bob")], vec!["alice", "bob"]), (vec![person("bob")], vec!["bob"])]
+    {
         let revision = alice.revision("@acme/tool").await;
         let body = json!({ "_id": "@acme/tool", "_rev": revision, "maintainers": list });
         let answer = alice.put(&format!("/@acme%2ftool/-rev/{revision}"), &body).await.ok();

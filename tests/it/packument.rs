@@ -203,7 +203,8 @@ async fn head_answers_as_get_does_without_a_body() {
 async fn every_spelling_of_a_scoped_name_reads_and_writes() {
     let app = TestApp::new();
     let alice = app.user("alice").await;
-    let spellings = ["/@acme%2ftool", "/@acme%2Ftool", "/@acme/tool", "/%40acme%2Ftool", "/%40acme%2ftool", "/%40acme/tool"];
+    let spellings =
+        ["/@acme%2ftool", "/@acme%2Ftool", "/@acme/tool", "/%40acme%2Ftool", "/%40acme%2ftool", "/%40acme/tool"];
     for (number, path) in spellings.iter().enumerate() {
         let tarball = Tarball::new("@acme/tool", &format!("1.{number}.0"));
         assert_eq!(alice.put(path, &publish_document(&tarball, "latest")).await.ok().status, 201);
@@ -241,11 +242,8 @@ async fn tarball_url(caller: &crate::support::app::Caller, path: &str) -> String
 async fn tarball_urls_follow_the_address_that_the_client_used() {
     let app = TestApp::with(|settings| settings.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]);
     app.user("alice").await.publish(&Tarball::new("@acme/tool", "1.0.0")).await.ok();
-    let forwarded = [
-        ("x-forwarded-proto", "https"),
-        ("x-forwarded-host", "npm.example.test"),
-        ("x-forwarded-prefix", "/npm"),
-    ];
+    let forwarded =
+        [("x-forwarded-proto", "https"), ("x-forwarded-host", "npm.example.test"), ("x-forwarded-prefix", "/npm")];
     let with_forwarded = |caller: crate::support::app::Caller| {
         forwarded.iter().fold(caller, |caller, (name, value)| caller.with(name, value))
     };
@@ -276,7 +274,8 @@ async fn tarball_urls_follow_the_address_that_the_client_used() {
 
 #[tokio::test]
 async fn a_fixed_public_url_is_served_with_and_without_its_prefix() {
-    let fixed = |url: &'static str| move |settings: &mut Settings| settings.server.public_url = Some(url.parse().unwrap());
+    let fixed =
+        |url: &'static str| move |settings: &mut Settings| settings.server.public_url = Some(url.parse().unwrap());
     for url in ["https://npm.example.test/team/npm/", "https://npm.example.test/team/npm"] {
         let app = TestApp::with(fixed(url));
         let alice = app.user("alice").await;

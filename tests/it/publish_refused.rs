@@ -96,7 +96,9 @@ async fn documents_that_contradict_themselves_are_refused() {
         ("an empty tag", 400, |document| document["dist-tags"] = json!({ "": "2.0.0" })),
         ("a tag with a NUL", 400, |document| document["dist-tags"] = json!({ "a\u{0}": "2.0.0" })),
         ("a private package", 400, |document| version(document)["private"] = json!(true)),
-        ("a second version", 400, |document| document["versions"]["2.0.1"] = json!({ "name": "x", "version": "2.0.1" })),
+        ("a second version", 400, |document| {
+            document["versions"]["2.0.1"] = json!({ "name": "x", "version": "2.0.1" })
+        }),
         ("a second version with a tag", 400, |document| {
             document["versions"]["6.6.6"] = version(document).clone();
             document["versions"]["6.6.6"]["version"] = json!("6.6.6");
@@ -139,8 +141,30 @@ async fn versions_that_are_none_are_refused() {
 async fn names_that_nobody_may_create_are_refused() {
     let fixture = Fixture::new().await;
     for name in [
-        "Tool", "TOOL2", "a b", "a~b", "a!", "b'", "(c)", "d*", "node_modules", "favicon.ico", ".hidden", "_private", "-",
-        "-dash", "..", "a\\b", "ü", "@Acme/tool", "@acme/node_modules", "@acme/.x", "@acme/", "@/x", "a/b", "a\u{0}b",
+        "Tool",
+        "TOOL2",
+        "a b",
+        "a~b",
+        "a!",
+        "b'",
+        "(c)",
+        "d*",
+        "node_modules",
+        "favicon.ico",
+        ".hidden",
+        "_private",
+        "-",
+        "-dash",
+        "..",
+        "a\\b",
+        "ü",
+        "@Acme/tool",
+        "@acme/node_modules",
+        "@acme/.x",
+        "@acme/",
+        "@/x",
+        "a/b",
+        "a\u{0}b",
         "%2e%2e",
     ] {
         let document = publish_document(&Tarball::new(name, "1.0.0"), "latest");
