@@ -37,8 +37,10 @@ pub struct PublicAddress {
     pub url: Option<Url>,
     /// Whose word about the outside address is taken.
     pub trusted_proxies: Vec<IpNet>,
-    /// The listener is on a loopback address: nobody else is on the line.
+    /// The listener is on a loopback address.
     pub is_loopback: bool,
+    /// Only this machine is served, see [`crate::settings::Server::is_local_only`].
+    pub is_local_only: bool,
 }
 
 /// Why the application cannot start.
@@ -111,6 +113,7 @@ impl App {
             url: settings.server.public_url.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
             is_loopback: settings.server.listen.ip().is_loopback(),
+            is_local_only: settings.server.is_local_only(),
         };
         Ok(Self { registry, clock, public: Arc::new(public), tasks, stop })
     }

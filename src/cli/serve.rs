@@ -69,6 +69,13 @@ fn find_upstream(settings: &Settings) -> bool {
             return false;
         }
     };
+    if settings.server.is_at(&found.url) {
+        output::message(&format!(
+            "holdfast: no upstream registry: npm on this machine is set up for this very server ({}). Name another one with --upstream URL, or say --no-upstream.",
+            shown_url(&found.url)
+        ));
+        return false;
+    }
     match settings::remember(directory, &found) {
         Ok(path) => {
             output::message(&format!(

@@ -43,7 +43,7 @@ pub(super) async fn remove(
     Package(name): Package,
     Tag(tag): Tag,
 ) -> Result<Response, ApiError> {
-    app.registry.remove_dist_tag(&caller, &name, dist_tag(&tag)?).await?;
+    app.registry.remove_dist_tag(&caller, &name, tag).await?;
     Ok(respond::done(StatusCode::OK))
 }
 

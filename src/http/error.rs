@@ -74,6 +74,7 @@ kinds! {
     TOKEN_NOT_FOUND = "token_not_found", NOT_FOUND, "There is no such token.";
     NO_ROUTE = "no_route", NOT_FOUND, "This registry has nothing at this address.";
     METHOD_NOT_ALLOWED = "method_not_allowed", METHOD_NOT_ALLOWED, "This address does not take this method.";
+    MISDIRECTED = "misdirected", MISDIRECTED_REQUEST, "This registry serves this machine only: to open it, set `server.public_url` or `server.trusted_proxies`.";
     TIMED_OUT = "timed_out", REQUEST_TIMEOUT, "The request body stopped arriving: check the connection and try again.";
     CONFLICT = "conflict", CONFLICT, "The package was changed by somebody else meanwhile: read it again and repeat.";
     LAST_OWNER = "last_owner", BAD_REQUEST, "A package needs at least one owner.";

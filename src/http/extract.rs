@@ -15,7 +15,6 @@ use http::{HeaderMap, HeaderValue};
 
 use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
 use super::origin::Origin;
-use super::path;
 use crate::app::App;
 use crate::auth::{self, Caller, Credentials, Token};
 use crate::npm::PackageName;
@@ -290,7 +289,6 @@ pub(super) fn query_value(uri: &http::Uri, key: &str) -> Option<String> {
 
 /// `name@version` of an attestation's address.
 pub(super) fn name_and_version(spec: &str) -> Result<(PackageName, crate::npm::Version), ApiError> {
-    let spec = path::decoded(spec).ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
     let at = spec.rfind('@').filter(|at| *at > 0).ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
     let version = spec[at + 1..].parse().map_err(|_| ApiError::new(&super::error::BAD_VERSION))?;
     Ok((package_name(&spec[..at])?, version))

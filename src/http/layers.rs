@@ -20,8 +20,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use tower::Service;
 
-use super::error::{ApiError, BAD_REQUEST, INTERNAL, NO_ROUTE, Pending, method_not_allowed};
-use super::origin::{Origin, Peer};
+use super::error::{ApiError, BAD_REQUEST, INTERNAL, MISDIRECTED, NO_ROUTE, Pending, method_not_allowed};
+use super::origin::{Origin, Peer, stranger};
 use super::path;
 use super::request_id::RequestId;
 use super::router;
@@ -81,6 +81,9 @@ impl HttpService {
     fn prepare(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let peer = request.extensions().get::<Peer>().map_or(local, |peer| peer.0);
+        if let Some(why) = stranger(&self.app.public, request.uri(), request.headers()) {
+            return Err(ApiError::saying(&MISDIRECTED, why));
+        }
         let origin = Origin::of(&self.app.public, peer, request.uri(), request.headers());
         let raw = request.uri().path();
         if raw.len() > MAX_PATH_BYTES {

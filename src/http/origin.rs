@@ -29,7 +29,9 @@ impl Origin {
     /// of the outside address is believed of declared proxies only.
     pub(super) fn of(public: &PublicAddress, peer: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Self {
         let is_proxy = is_in(&public.trusted_proxies, peer.ip());
-        let is_private_line = is_proxy || (public.is_loopback && peer.ip().to_canonical().is_loopback());
+        let is_encrypted_outside = is_proxy && last_value(headers, "x-forwarded-proto") == Some("https");
+        let is_from_here = public.is_loopback && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers);
+        let is_private_line = is_encrypted_outside || is_from_here;
         if let Some(url) = &public.url {
             let base = url.as_str().trim_end_matches('/');
             return Self { base: base.into(), prefix: url.path().trim_end_matches('/').into(), is_private_line };
@@ -50,6 +52,44 @@ impl Origin {
             forwarded("x-forwarded-prefix").filter(|prefix| is_prefix(prefix)).unwrap_or("").trim_end_matches('/');
         Self { base: format!("{scheme}://{host}{prefix}").into(), prefix: prefix.into(), is_private_line }
     }
+}
+
+/// Why a request does not come from this machine although nobody else is served: a proxy that was not declared, or a
+/// page in a browser whose host name was made to lead here (DNS rebinding). `None` when all is well.
+pub(super) fn stranger(public: &PublicAddress, uri: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+    if !public.is_local_only {
+        return None;
+    }
+    if is_forwarded(headers) {
+        return Some(
+            "A proxy stands in front of this registry: declare it with `server.trusted_proxies` and set `server.public_url`.",
+        );
+    }
+    let host = headers
+        .get(HOST)
+        .and_then(|value| value.to_str().ok())
+        .or_else(|| uri.authority().map(http::uri::Authority::as_str));
+    // Without a host it is no browser.
+    if host.is_none_or(is_local_host) {
+        None
+    } else {
+        Some("This registry serves `localhost` only: to use another name, set `server.public_url`.")
+    }
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"]
+        .iter()
+        .any(|name| headers.contains_key(*name))
+}
+
+fn is_local_host(host: &str) -> bool {
+    let without_port = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = without_port.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
@@ -88,7 +128,7 @@ mod tests {
 
     fn open(proxies: &[&str]) -> PublicAddress {
         let trusted_proxies = proxies.iter().map(|net| net.parse().unwrap()).collect();
-        PublicAddress { url: None, trusted_proxies, is_loopback: false }
+        PublicAddress { url: None, trusted_proxies, is_loopback: false, is_local_only: false }
     }
 
     #[test]
@@ -113,5 +153,24 @@ mod tests {
         let found = origin(&fixed, "127.0.0.1:9", &[("host", "evil")]);
         assert_eq!((&*found.base, &*found.prefix), ("https://a.example/npm", "/npm"));
         assert_eq!(&*origin(&open(&[]), "192.0.2.1:9", &[("host", "a/b\"c")]).base, "http://localhost");
+    }
+
+    #[test]
+    fn a_registry_for_this_machine_serves_no_other_name() {
+        let public = PublicAddress { is_loopback: true, is_local_only: true, ..open(&[]) };
+        let answered = |headers: &[(&'static str, &str)]| {
+            let map: HeaderMap = headers
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap()))
+                .collect();
+            stranger(&public, &Uri::from_static("/x"), &map).is_none()
+        };
+        for host in ["localhost", "localhost:4873", "127.0.0.1:4873", "[::1]:4873", "127.8.8.8"] {
+            assert!(answered(&[("host", host)]), "{host}");
+        }
+        for host in ["evil.example", "evil.example:4873", "localhost.evil.example", "10.0.0.1", ""] {
+            assert!(!answered(&[("host", host)]), "{host}");
+        }
+        assert!(!answered(&[("host", "localhost"), ("x-forwarded-for", "192.0.2.1")]));
     }
 }

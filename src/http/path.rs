@@ -32,11 +32,6 @@ fn is_bare_scope(segment: &str) -> bool {
     decoded.len() > 1 && !decoded.contains(&b'/')
 }
 
-/// A segment's text, decoded once. `None` for what is not UTF-8.
-pub(super) fn decoded(segment: &str) -> Option<String> {
-    percent_decode_str(segment).decode_utf8().ok().map(std::borrow::Cow::into_owned)
-}
-
 /// Takes the public URL's prefix off a path. Paths without it are served too: some clients drop it for single calls,
 /// and a proxy may have taken it off.
 pub(super) fn without_prefix<'a>(path: &'a str, prefix: &str) -> &'a str {

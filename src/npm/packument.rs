@@ -306,11 +306,11 @@ impl<'a> HostedPackument<'a> {
     }
 
     /// Removes a tag; one that is not there is removed already.
-    pub fn remove_tag(&mut self, tag: &DistTag) -> Result<(), EditError> {
-        if tag.as_str() == "latest" {
+    pub fn remove_tag(&mut self, tag: &str) -> Result<(), EditError> {
+        if tag == "latest" {
             return Err(EditError::LatestTag);
         }
-        self.dist_tags.remove(tag.as_str());
+        self.dist_tags.remove(tag);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::source::Route;
-use super::{Error, Registry, off_thread};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::keys;
 use crate::npm::packument::HostedPackument;
@@ -28,10 +28,11 @@ impl Registry {
         self.authorize(caller, Action::Read, name, &head.owners)?;
         let stored = self.hosted_document(name).await?;
         let number = version.to_string();
-        let digest = off_thread(stored.len(), move || {
-            Ok(HostedPackument::parse(&stored)?.tarball_digest(&number).map(ToOwned::to_owned))
-        })
-        .await?;
+        let digest = self
+            .off_thread(stored.len(), move || {
+                Ok(HostedPackument::parse(&stored)?.tarball_digest(&number).map(ToOwned::to_owned))
+            })
+            .await?;
         let key = keys::attestations(name, version, &digest.ok_or_else(none)?);
         let bundle = match self.inner.store.read(&key).await {
             Err(storage::Error::NotFound) => return Err(none()),

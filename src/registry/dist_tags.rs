@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Error, Registry, off_thread, require_account};
+use super::{Error, Registry, require_account};
 use crate::auth::{Action, Caller};
 use crate::npm::packument::{EditError, HostedPackument};
 use crate::npm::{DistTag, Form, PackageName, RawObject, Version};
@@ -12,7 +12,7 @@ impl Registry {
     pub async fn dist_tags(&self, caller: &Caller, name: &PackageName) -> Result<BTreeMap<String, String>, Error> {
         let packument = self.packument(caller, name, Form::Abbreviated).await?;
         let document = self.document_bytes(&packument).await?;
-        off_thread(document.len(), move || {
+        self.off_thread(document.len(), move || {
             let document = RawObject::parse(&document).map_err(|_| Error::Damaged)?;
             let Some(raw) = document.get("dist-tags") else { return Ok(BTreeMap::new()) };
             serde_json::from_str(raw.get()).map_err(|_| Error::Damaged)
@@ -31,8 +31,8 @@ impl Registry {
         self.change_tags(caller, name, move |document| document.set_tag(&tag, &version)).await
     }
 
-    /// Removes a tag; one that is not there is removed already.
-    pub async fn remove_dist_tag(&self, caller: &Caller, name: &PackageName, tag: DistTag) -> Result<(), Error> {
+    /// Removes a tag, also one that could not be set today; one that is not there is removed already.
+    pub async fn remove_dist_tag(&self, caller: &Caller, name: &PackageName, tag: String) -> Result<(), Error> {
         self.change_tags(caller, name, move |document| document.remove_tag(&tag)).await
     }
 
@@ -51,8 +51,8 @@ impl Registry {
             if replace {
                 let kept = |tag: &str| tag == "latest" || tags.iter().any(|(named, _)| named.as_str() == tag);
                 let gone: Vec<String> = document.dist_tags().keys().filter(|tag| !kept(tag)).cloned().collect();
-                for tag in gone.iter().filter_map(|tag| tag.parse().ok()) {
-                    document.remove_tag(&tag)?;
+                for tag in &gone {
+                    document.remove_tag(tag)?;
                 }
             }
             Ok(())

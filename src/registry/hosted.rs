@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 
-use super::{Error, Registry, off_thread};
+use super::{Error, Registry};
 use crate::auth::random;
 use crate::keys;
 use crate::npm::PackageName;
@@ -42,7 +42,7 @@ impl Registry {
         }
         let head = match self.inner.store.read(&keys::packument(name)).await {
             Ok(bytes) => {
-                Some(Arc::new(off_thread(bytes.len(), move || Ok(HostedPackument::parse(&bytes)?.head())).await?))
+                Some(Arc::new(self.off_thread(bytes.len(), move || Ok(HostedPackument::parse(&bytes)?.head())).await?))
             }
             Err(storage::Error::NotFound) => None,
             Err(error) => return Err(error.into()),

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use error::Error;
@@ -40,7 +41,7 @@ pub use crate::upstream::AuditPath;
 
 use crate::auth::{Action, Auth, Caller, Decision, Policy};
 use crate::clock::Clock;
-use crate::npm::{PackageName, publish_body, tarball as npm_tarball};
+use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::storage::{KeyedLocks, Store};
 use hosted::HostedHeads;
 use packument::{RenderKey, RenderWeighter};
@@ -101,6 +102,10 @@ struct Inner {
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
     transfers: Transfers,
     indexer: Indexer,
+    /// Permits for heavy work.
+    heavy: Arc<Semaphore>,
+    /// When the store last took a write for a probe.
+    last_probe: tokio::sync::Mutex<Option<Timestamp>>,
 }
 
 impl Registry {
@@ -115,6 +120,8 @@ impl Registry {
                 rendered: byte_cache(cache_bytes, RenderWeighter),
                 transfers: Transfers::new(tasks.clone()),
                 indexer: Indexer::new(search),
+                heavy: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
+                last_probe: tokio::sync::Mutex::default(),
                 store,
                 auth,
                 policy,
@@ -141,9 +148,17 @@ impl Registry {
         self.inner.policy.anonymous_read
     }
 
-    /// Whether the store takes a write now.
+    /// Whether the store takes a write now. Asked by anybody as often as they like, so one answer lasts for a while.
     pub async fn check_storage(&self) -> Result<(), Error> {
-        Ok(self.inner.store.probe().await?)
+        const LASTS_MILLIS: i64 = 2_000;
+        let mut last = self.inner.last_probe.lock().await;
+        let now = self.inner.clock.now();
+        if last.is_some_and(|at| (0..LASTS_MILLIS).contains(&(now.as_millis() - at.as_millis()))) {
+            return Ok(());
+        }
+        self.inner.store.probe().await?;
+        *last = Some(now);
+        Ok(())
     }
 
     /// Refuses callers that may not. `owners` as in [`Policy::authorize`].
@@ -158,6 +173,26 @@ impl Registry {
     /// For what concerns no package: reading needs an account where the settings say so.
     fn authorize_reading(&self, caller: &Caller) -> Result<(), Error> {
         if caller.user().is_some() || self.inner.policy.anonymous_read { Ok(()) } else { Err(Error::SignInFirst) }
+    }
+
+    /// Runs work on a document that takes long on the blocking pool, as much at once as the machine has cores, so that
+    /// a crowd of large documents costs time and not memory. Short work is done in place: handing over costs more.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        input_bytes: usize,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        const SHORT_BYTES: usize = 64 * 1024;
+        if input_bytes <= SHORT_BYTES {
+            return work();
+        }
+        let permit = Arc::clone(&self.inner.heavy).acquire_owned().await.map_err(|_| Error::Interrupted)?;
+        let work = move || {
+            // Kept until the work ends, even if nobody waits for it any more.
+            let _permit = permit;
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
     }
 
     /// Runs a change in a task of its own and waits for it. A client that goes away does not stop it half-way, and
@@ -196,17 +231,4 @@ where
         }
         Err(_) => Cache::with_weighter(1024, bytes, weighter),
     }
-}
-
-/// Runs work that takes long on the blocking pool, and short work in place: handing over costs more than reading a
-/// small document.
-async fn off_thread<T: Send + 'static>(
-    input_bytes: usize,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    const SHORT_BYTES: usize = 64 * 1024;
-    if input_bytes <= SHORT_BYTES {
-        return work();
-    }
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
 }

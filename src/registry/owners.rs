@@ -1,6 +1,6 @@
 //! Owners, in the form that pnpm uses. npm and yarn send the whole list, see `metadata.rs`.
 
-use super::{Error, Registry, off_thread, require_account};
+use super::{Error, Registry, require_account};
 use crate::auth::{Action, Caller};
 use crate::npm::PackageName;
 use crate::npm::packument::{HostedPackument, Maintainer};
@@ -12,7 +12,7 @@ impl Registry {
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Read, name, &head.owners)?;
         let stored = self.hosted_document(name).await?;
-        off_thread(stored.len(), move || Ok(HostedPackument::parse(&stored)?.maintainers().to_vec())).await
+        self.off_thread(stored.len(), move || Ok(HostedPackument::parse(&stored)?.maintainers().to_vec())).await
     }
 
     /// Makes somebody with an account an owner.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quick_cache::Weighter;
 
 use super::source::Route;
-use super::{Error, Registry, off_thread};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::integrity::sha256_hex;
 use crate::npm::{Form, PackageName, Timestamp, render};
@@ -138,7 +138,7 @@ impl Registry {
                     return self.render_identity(packument, base).await;
                 }
                 let identity = Box::pin(self.render(packument, base, Encoding::Identity)).await?;
-                off_thread(identity.len(), move || compress(&identity, encoding)).await
+                self.off_thread(identity.len(), move || compress(&identity, encoding)).await
             })
             .await
     }
@@ -146,7 +146,7 @@ impl Registry {
     async fn render_identity(&self, packument: &Packument, base: &str) -> Result<Bytes, Error> {
         let bytes = self.document_bytes(packument).await?;
         let (name, form, base) = (packument.name.clone(), packument.form, base.to_owned());
-        off_thread(bytes.len(), move || {
+        self.off_thread(bytes.len(), move || {
             let links = render::Links { base: &base, name: &name };
             render::packument(&bytes, form, links).map(Bytes::from).map_err(|_| Error::Damaged)
         })

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 use super::source::Route;
-use super::{Error, Registry, off_thread};
+use super::{Error, Registry};
 use crate::keys::{self, Key};
 use crate::npm::integrity::sha256_hex;
 use crate::npm::{Form, PackageName, RawObject, Timestamp};
@@ -249,7 +249,7 @@ impl Registry {
     async fn keep_document(&self, id: &DocumentId, fetched: Fetched) -> Result<Arc<ProxiedDocument>, upstream::Error> {
         let Fetched { body, form, validators, .. } = fetched;
         let size = body.len();
-        let prepared = off_thread(size, move || {
+        let prepared = self.off_thread(size, move || {
             let modified = modified_of(&body).map_err(|_| Error::Damaged)?;
             let header = Header {
                 is_full: form == Form::Full,
@@ -305,7 +305,7 @@ impl Registry {
         let key = keys::cached_packument(upstream.cache_name(), name, form);
         let object = self.inner.store.read(&key).await;
         let checked = match object {
-            Ok(object) => off_thread(object.len(), move || checked_body(&object)).await,
+            Ok(object) => self.off_thread(object.len(), move || checked_body(&object)).await,
             // Somebody emptied the cache: it may be deleted at any time.
             Err(storage::Error::NotFound) => Err(Error::Damaged),
             Err(error) => return Err(error.into()),

@@ -179,15 +179,16 @@ impl Registry {
         if let Some(head) = self.hosted_head(name).await? {
             self.authorize(caller, Action::Publish, name, &head.owners)?;
             let stored = self.hosted_document(name).await?;
-            let (is_taken, others_are_old) = super::off_thread(stored.len(), {
-                let number = version.to_string();
-                move || {
-                    let document = HostedPackument::parse(&stored)?;
-                    let others_are_old = others.iter().all(|number| document.was_published(number));
-                    Ok((document.was_published(&number), others_are_old))
-                }
-            })
-            .await?;
+            let (is_taken, others_are_old) = self
+                .off_thread(stored.len(), {
+                    let number = version.to_string();
+                    move || {
+                        let document = HostedPackument::parse(&stored)?;
+                        let others_are_old = others.iter().all(|number| document.was_published(number));
+                        Ok((document.was_published(&number), others_are_old))
+                    }
+                })
+                .await?;
             if is_taken {
                 return Err(Error::VersionExists { name: name.clone(), version: version.clone() });
             }

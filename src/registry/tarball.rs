@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::source::Route;
-use super::{Error, Registry, off_thread};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::keys::{self, Key};
 use crate::npm::packument::HostedPackument;
@@ -128,16 +128,17 @@ impl Registry {
         }
         let stored = self.hosted_document(name).await?;
         let (name, version) = id.clone();
-        let key = off_thread(stored.len(), move || {
-            let document = HostedPackument::parse(&stored)?;
-            let number = version.to_string();
-            let key = match document.tarball_digest(&number) {
-                Some(digest) => Some(keys::tarball(&name, &version, digest)),
-                None => document.version(&number).map(|_| keys::legacy_tarball(&name, &version)),
-            };
-            Ok(key)
-        })
-        .await?;
+        let key = self
+            .off_thread(stored.len(), move || {
+                let document = HostedPackument::parse(&stored)?;
+                let number = version.to_string();
+                let key = match document.tarball_digest(&number) {
+                    Some(digest) => Some(keys::tarball(&name, &version, digest)),
+                    None => document.version(&number).map(|_| keys::legacy_tarball(&name, &version)),
+                };
+                Ok(key)
+            })
+            .await?;
         if let Some(key) = &key {
             self.inner.transfers.hosted.insert(id, (revision.to_owned(), key.clone()));
         }
@@ -199,7 +200,7 @@ impl Registry {
         let body = self.proxied_bytes(upstream, name, form).await?;
         let number = version.to_string();
         let (upstream, name) = (upstream.clone(), name.clone());
-        off_thread(body.len(), move || {
+        self.off_thread(body.len(), move || {
             let document = RawObject::parse(&body).map_err(|_| Error::Damaged)?;
             let Some(versions) = document.object("versions") else { return Ok(None) };
             let Some(version) = versions.get(&number) else { return Ok(None) };

@@ -1,6 +1,6 @@
 //! Removing a package, and the bytes of what was removed.
 
-use super::{Error, Registry, off_thread, require_account};
+use super::{Error, Registry, require_account};
 use crate::auth::{Action, Caller};
 use crate::keys;
 use crate::npm::packument::HostedPackument;
@@ -46,7 +46,7 @@ impl Registry {
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| Error::TarballNotFound { name: name.clone(), file: file.to_owned() })?;
         let stored = self.hosted_document(name).await?;
-        let is_there = off_thread(stored.len(), move || {
+        let is_there = self.off_thread(stored.len(), move || {
             Ok(HostedPackument::parse(&stored)?.version(&version.to_string()).is_some())
         });
         if is_there.await? {

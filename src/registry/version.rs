@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Error, Registry, off_thread};
+use super::{Error, Registry};
 use crate::auth::Caller;
 use crate::npm::{Form, PackageName, Range, RawObject, Version, render};
 
@@ -13,7 +13,7 @@ impl Registry {
         let packument = self.packument(caller, name, Form::Full).await?;
         let document = self.document_bytes(&packument).await?;
         let (name, wanted, base) = (name.clone(), wanted.to_owned(), base.to_owned());
-        off_thread(document.len(), move || {
+        self.off_thread(document.len(), move || {
             let document = RawObject::parse(&document).map_err(|_| Error::Damaged)?;
             let (tags, versions) =
                 (document.object("dist-tags").unwrap_or_default(), document.object("versions").unwrap_or_default());

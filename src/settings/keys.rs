@@ -142,7 +142,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "access.anonymous_read",
         "\"auto\"",
-        "`open`: anybody may read. `closed`: reading needs an account. `auto`: open on a loopback listener, closed elsewhere.",
+        "`open`: anybody may read. `closed`: reading needs an account. `auto`: open on a loopback listener without a proxy or a public URL, closed elsewhere.",
         |draft, _, value| {
             draft.settings.access.anonymous_read = auto(value)?;
             Ok(())
@@ -151,7 +151,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "access.registration",
         "\"auto\"",
-        "`open`: signing in with a new name makes an account. `closed`: it does not. `auto`: open on a loopback listener, closed elsewhere.",
+        "`open`: signing in with a new name makes an account. `closed`: it does not. `auto`: open on a loopback listener without a proxy or a public URL, closed elsewhere.",
         |draft, _, value| {
             draft.settings.access.registration = auto(value)?;
             Ok(())

@@ -230,7 +230,7 @@ impl Settings {
 
     fn resolve(&self, setting: Auto) -> bool {
         match setting {
-            Auto::Auto => self.server.listen.ip().is_loopback(),
+            Auto::Auto => self.server.is_local_only(),
             Auto::Open => true,
             Auto::Closed => false,
         }
@@ -247,22 +247,35 @@ impl Settings {
 
     /// The upstream that turns out to be this server, if one does: it would ask itself for ever.
     pub fn upstream_that_is_this_server(&self) -> Option<&UpstreamSettings> {
-        self.upstreams.iter().find(|upstream| {
-            let url = &upstream.client.url;
-            let same = |own: &Url| {
-                own.host_str() == url.host_str() && own.port_or_known_default() == url.port_or_known_default()
-            };
-            let is_loopback = match url.host() {
-                Some(url::Host::Domain(name)) => name == "localhost",
-                Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_unspecified(),
-                Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unspecified(),
-                None => false,
-            };
-            let listens_there = is_loopback
-                && url.port_or_known_default() == Some(self.server.listen.port())
-                && (self.server.listen.ip().is_loopback() || self.server.listen.ip().is_unspecified());
-            listens_there || self.server.public_url.as_ref().is_some_and(same)
-        })
+        self.upstreams.iter().find(|upstream| self.server.is_at(&upstream.client.url))
+    }
+}
+
+impl Server {
+    /// Whether only this machine is served: the listener is on loopback and nothing says that a proxy stands in front
+    /// of it. Then, and only then, everybody is let in unless `access` says otherwise.
+    pub fn is_local_only(&self) -> bool {
+        let is_public = self.public_url.as_ref().is_some_and(|url| !is_loopback_host(url));
+        self.listen.ip().is_loopback() && self.trusted_proxies.is_empty() && !is_public
+    }
+
+    /// Whether a URL leads to this very server.
+    pub fn is_at(&self, url: &Url) -> bool {
+        let same =
+            |own: &Url| own.host_str() == url.host_str() && own.port_or_known_default() == url.port_or_known_default();
+        let listens_there = is_loopback_host(url)
+            && url.port_or_known_default() == Some(self.listen.port())
+            && (self.listen.ip().is_loopback() || self.listen.ip().is_unspecified());
+        listens_there || self.public_url.as_ref().is_some_and(same)
+    }
+}
+
+fn is_loopback_host(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback() || ip.is_unspecified(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback() || ip.is_unspecified(),
+        None => false,
     }
 }
 
