@@ -4,6 +4,7 @@
 //! hash, so that bytes damaged by a power cut are fetched again instead of served. How long a document is fresh lives
 //! in memory only: after a restart each is revalidated once, which costs the upstream a 304.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -132,7 +133,12 @@ impl Registry {
         let (name, upstream_name) = (id.name.clone(), id.upstream.clone());
         let (this, upstream, flight_id) = (self.clone(), upstream.clone(), id.clone());
         let known = remembered.clone();
-        let fetch = async move { this.fetch_document(&upstream, flight_id, known).await };
+        let fetch = async move {
+            if let Some(newer) = this.brought_in_meanwhile(&upstream, &flight_id, known.as_ref()) {
+                return Ok(Some(newer));
+            }
+            this.fetch_document(&upstream, flight_id, known).await
+        };
         match self.inner.proxied.flights.run(id, fetch).await.map_err(|_| Error::Interrupted)? {
             Ok(Some(fetched)) => Ok(Found { document: fetched.document, is_stale: false }),
             Ok(None) => Err(Error::PackageNotFound(name)),
@@ -172,8 +178,10 @@ impl Registry {
         }
         for form in forms {
             if let Some(stored) = self.stored(&id(*form)).await? {
-                self.inner.proxied.remembered.insert(id(*form), stored.clone());
-                return Ok((id(*form), Some(stored)));
+                // Not in the place of what a fetch has put there since: that one is fresh.
+                let known = &self.inner.proxied.remembered;
+                let Ok(best) = known.get_or_insert_with(&id(*form), || Ok::<_, Infallible>(stored));
+                return Ok((id(*form), Some(best)));
             }
         }
         Ok((id(wanted), None))
@@ -207,6 +215,23 @@ impl Registry {
 
     fn is_fresh(&self, upstream: &Upstream, kept: Kept, fetched_at: Timestamp) -> bool {
         matches!(upstream.freshness().judge(kept, fetched_at, self.inner.clock.now()), Freshness::Fresh { .. })
+    }
+
+    /// What another flight has fetched between the caller's look and this flight.
+    fn brought_in_meanwhile(
+        &self,
+        upstream: &Upstream,
+        id: &DocumentId,
+        known: Option<&Remembered>,
+    ) -> Option<Remembered> {
+        let seen = known.and_then(|known| known.fetched_at);
+        [Form::Full, id.form]
+            .into_iter()
+            .filter_map(|form| self.inner.proxied.remembered.get(&DocumentId { form, ..id.clone() }))
+            .find(|remembered| {
+                remembered.fetched_at != seen
+                    && remembered.fetched_at.is_some_and(|at| self.is_fresh(upstream, remembered.kept, at))
+            })
     }
 
     /// Asks the upstream, keeps the answer, remembers it.
@@ -251,13 +276,18 @@ impl Registry {
         let size = body.len();
         let prepared = self.off_thread(size, move || {
             let modified = modified_of(&body).map_err(|_| Error::Damaged)?;
-            let header = Header {
+            let mut header = Header {
                 is_full: form == Form::Full,
                 sha256: sha256_hex(&body),
                 modified: modified.map(|instant| instant.to_string()),
                 validators: validators.clone(),
             };
             let mut object = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
+            if object.len() as u64 >= MAX_HEADER_BYTES {
+                // An endless ETag: the line would not be found again, so it is done without.
+                header.validators = Validators::default();
+                object = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
+            }
             object.reserve_exact(body.len() + 1);
             object.push(b'\n');
             object.extend_from_slice(&body);
@@ -295,26 +325,36 @@ impl Registry {
         }
     }
 
-    /// The body of a kept document, checked against its hash.
+    /// The body of a kept document, checked against its hash. One that was damaged, or that somebody deleted, is
+    /// fetched anew.
     pub(super) async fn proxied_bytes(
         &self,
         upstream: &Upstream,
         name: &PackageName,
         form: Form,
     ) -> Result<Bytes, Error> {
-        let key = keys::cached_packument(upstream.cache_name(), name, form);
-        let object = self.inner.store.read(&key).await;
-        let checked = match object {
+        match self.kept_bytes(upstream, name, form).await {
+            Err(Error::Damaged) => {}
+            other => return other,
+        }
+        tracing::warn!(package.name = %name, "a cached packument is damaged or gone and is fetched anew");
+        self.forget(&DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form }).await;
+        let found = self.proxied_document(upstream, name, form).await?;
+        match self.kept_bytes(upstream, name, found.document.form).await {
+            Err(Error::Damaged) => {
+                Err(upstream::Error::Unavailable("the kept copy was damaged twice".to_owned()).into())
+            }
+            other => other,
+        }
+    }
+
+    async fn kept_bytes(&self, upstream: &Upstream, name: &PackageName, form: Form) -> Result<Bytes, Error> {
+        match self.inner.store.read(&keys::cached_packument(upstream.cache_name(), name, form)).await {
             Ok(object) => self.off_thread(object.len(), move || checked_body(&object)).await,
             // Somebody emptied the cache: it may be deleted at any time.
             Err(storage::Error::NotFound) => Err(Error::Damaged),
-            Err(error) => return Err(error.into()),
-        };
-        if checked.is_err() {
-            self.forget(&DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form }).await;
-            return Err(upstream::Error::Unavailable("the kept copy was damaged; it is fetched anew".to_owned()).into());
+            Err(error) => Err(error.into()),
         }
-        checked
     }
 
     /// Whether an upstream has the name, as far as can be told now.

@@ -56,7 +56,16 @@ struct Transfer {
     size_bytes: Option<u64>,
 }
 
-type Started = Result<Transfer, Arc<Error>>;
+/// What came of starting a fetch.
+#[derive(Debug, Clone)]
+enum Start {
+    /// It is under way.
+    Running(Transfer),
+    /// It ended, between the caller's look and its turn.
+    Kept,
+}
+
+type Started = Result<Start, Arc<Error>>;
 
 /// Fetches under way, and where hosted tarballs lie.
 pub(super) struct Transfers {
@@ -164,8 +173,9 @@ impl Registry {
         let Some(expected) = self.expected_tarball(upstream, name, version).await? else { return Err(not_found()) };
         let (this, upstream, flight_key) = (self.clone(), upstream.clone(), key.clone());
         let start = async move { this.start_transfer(&upstream, flight_key, expected).await.map_err(Arc::new) };
-        match self.inner.transfers.starts.run(key, start).await.map_err(|_| Error::Interrupted)? {
-            Ok(transfer) => Ok(transfer.into_bytes()),
+        match self.inner.transfers.starts.run(key.clone(), start).await.map_err(|_| Error::Interrupted)? {
+            Ok(Start::Running(transfer)) => Ok(transfer.into_bytes()),
+            Ok(Start::Kept) => Ok(TarballBytes::Stored(self.inner.store.open_object(&key).await?)),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
         }
     }
@@ -211,10 +221,16 @@ impl Registry {
 
     /// Asks the upstream for the file and starts the task that brings it in. Returns as soon as the answer's head is
     /// there.
-    async fn start_transfer(&self, upstream: &Upstream, key: Key, expected: Expected) -> Result<Transfer, Error> {
-        // Between the caller's look and this flight another fetch may have started.
+    async fn start_transfer(&self, upstream: &Upstream, key: Key, expected: Expected) -> Result<Start, Error> {
+        // Between the caller's look and this flight another fetch may have started, or even ended. It is in the list
+        // until its bytes have their key, so this order misses none.
         if let Some(running) = self.inner.transfers.running(&key) {
-            return Ok(running);
+            return Ok(Start::Running(running));
+        }
+        match self.inner.store.open_object(&key).await {
+            Ok(_) => return Ok(Start::Kept),
+            Err(storage::Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
         let body = upstream.tarball(&expected.url).await?;
         let upload = self.inner.store.upload().await?;
@@ -229,7 +245,7 @@ impl Registry {
                 tracing::warn!(storage.key = %key, cause = %error, "an upstream's tarball was not kept");
             }
         });
-        Ok(transfer)
+        Ok(Start::Running(transfer))
     }
 }
 
