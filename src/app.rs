@@ -1,6 +1,7 @@
 //! Everything that a request may use, and how it is put together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub struct App {
     pub public: Arc<PublicAddress>,
     /// Work that outlives a request. A stop waits for it.
     pub tasks: TaskTracker,
+    /// How long a client may send nothing of a request.
+    pub idle: Duration,
     /// Ends the tasks that run for ever.
     stop: CancellationToken,
 }
@@ -115,7 +118,7 @@ impl App {
             is_loopback: settings.server.listen.ip().is_loopback(),
             is_local_only: settings.server.is_local_only(),
         };
-        Ok(Self { registry, clock, public: Arc::new(public), tasks, stop })
+        Ok(Self { registry, clock, public: Arc::new(public), tasks, idle: settings.server.idle, stop })
     }
 
     /// Lets the tasks end and waits for them. What was acknowledged needs no waiting: it is durable already.

@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
 use super::origin::Origin;
@@ -20,8 +21,8 @@ use crate::auth::{self, Caller, Credentials, Token};
 use crate::npm::PackageName;
 use crate::registry;
 
-/// A body that sends nothing for this long is given up.
-const BODY_IDLE: Duration = Duration::from_secs(30);
+/// A body that comes more slowly than this, on the whole, is sent by somebody who wants to keep a connection busy.
+const MIN_BODY_BYTES_PER_SECOND: u64 = 1024;
 
 /// Path segments, decoded once, as texts.
 async fn segments(parts: &mut Parts, app: &App) -> Result<Vec<(String, String)>, ApiError> {
@@ -183,7 +184,7 @@ pub(super) struct Bounded<const LIMIT: usize>(pub(super) Bytes);
 impl<const LIMIT: usize> FromRequest<App> for Bounded<LIMIT> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, app: &App) -> Result<Self, ApiError> {
         let encoding = request.headers().get(CONTENT_ENCODING).map(HeaderValue::as_bytes).unwrap_or_default();
         let is_gzip = match encoding {
             b"" | b"identity" => false,
@@ -191,7 +192,7 @@ impl<const LIMIT: usize> FromRequest<App> for Bounded<LIMIT> {
             _ => return Err(ApiError::saying(&BAD_REQUEST, "A body may be sent as it is or with gzip.")),
         };
         let mut collected = BytesMut::new();
-        let mut chunks = Chunks::of(request.into_body());
+        let mut chunks = Chunks::of(request.into_body(), app.idle);
         while let Some(chunk) = chunks.next().await? {
             if collected.len() + chunk.len() > LIMIT {
                 return Err(too_large(LIMIT));
@@ -223,21 +224,34 @@ fn too_large(limit: usize) -> ApiError {
     ApiError::saying(&TOO_LARGE, format!("The body is larger than {limit} bytes, which is the limit here."))
 }
 
-/// A body piece by piece, given up when it stops arriving.
+/// A body piece by piece, given up when it stops arriving, or only drips.
 pub(super) struct Chunks {
     stream: axum::body::BodyDataStream,
+    idle: Duration,
+    started: Instant,
+    received: u64,
 }
 
 impl Chunks {
-    pub(super) fn of(body: Body) -> Self {
-        Self { stream: body.into_data_stream() }
+    pub(super) fn of(body: Body, idle: Duration) -> Self {
+        Self { stream: body.into_data_stream(), idle, started: Instant::now(), received: 0 }
+    }
+
+    /// Until when the next piece has to be there. What was received pays for time, so that a large file may come over
+    /// a slow line.
+    fn deadline(&self) -> Instant {
+        let paid = Duration::from_secs(self.received / MIN_BODY_BYTES_PER_SECOND);
+        (Instant::now() + self.idle).min(self.started + self.idle * 2 + paid)
     }
 
     /// The next piece; `None` at the end of the body.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
-        match tokio::time::timeout(BODY_IDLE, self.stream.next()).await {
+        match tokio::time::timeout_at(self.deadline(), self.stream.next()).await {
             Ok(None) => Ok(None),
-            Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
+            Ok(Some(Ok(chunk))) => {
+                self.received += chunk.len() as u64;
+                Ok(Some(chunk))
+            }
             Ok(Some(Err(_))) => Err(ApiError::saying(&BAD_REQUEST, "The request body was cut off.")),
             Err(_) => Err(ApiError::new(&TIMED_OUT)),
         }

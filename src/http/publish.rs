@@ -21,7 +21,7 @@ pub(super) async fn put(
     Package(name): Package,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let mut chunks = Chunks::of(body);
+    let mut chunks = Chunks::of(body, app.idle);
     let intake = match app.registry.intake(&caller, &name) {
         Ok(intake) => intake,
         Err(error) => {

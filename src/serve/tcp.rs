@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,8 +17,6 @@ use tokio::sync::Semaphore;
 use crate::app::App;
 use crate::http::{HttpService, Peer};
 
-/// A client that has not sent a request's head by then is not going to.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a stop waits for requests under way.
 const DRAIN: Duration = Duration::from_secs(30);
 /// Long paths and tokens fit; a flood of headers does not.
@@ -84,7 +83,7 @@ impl Bound {
                     continue;
                 }
             };
-            let connection = connection(stream, peer, service.clone(), &graceful);
+            let connection = connection(stream, peer, service.clone(), app.idle, &graceful);
             app.tasks.spawn(async move {
                 let _permit = permit;
                 connection.await;
@@ -106,18 +105,22 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     service: HttpService,
+    idle: Duration,
     graceful: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + use<> {
     // Small answers must not wait for the acknowledgement of the one before. A socket that is gone fails later anyway.
     let _ = stream.set_nodelay(true);
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&has_asked);
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         let service = service.clone();
         async move { Ok::<_, std::convert::Infallible>(service.call(request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES * 2);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_HEADER_BYTES * 2);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -126,7 +129,18 @@ fn connection(
     let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
     let watched = graceful.watch(connection);
     async move {
-        if let Err(error) = watched.await {
+        let mut watched = std::pin::pin!(watched);
+        // The limit on a head begins only when it is known which HTTP is spoken, which a client that sends nothing, or
+        // half of HTTP/2's greeting, never tells.
+        let ended = match tokio::time::timeout(idle, &mut watched).await {
+            Ok(ended) => ended,
+            Err(_) if has_asked.load(Ordering::Relaxed) => watched.await,
+            Err(_) => {
+                tracing::debug!(%peer, "a connection on which nothing was asked is closed");
+                return;
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%peer, error = &*error, "a connection ended early");
         }
     }

@@ -95,6 +95,15 @@ pub static KEYS: &[KeyInfo] = &[
         Ok(())
     }),
     key!(
+        "server.idle_seconds",
+        "30",
+        "How long a client may take for the head of a request, and how long it may then be silent. A body may take twice this, and a second more for each KiB.",
+        |draft, _, value| {
+            draft.settings.server.idle = Duration::from_secs(bytes(value)?.max(1));
+            Ok(())
+        }
+    ),
+    key!(
         "storage.directory",
         "\"holdfast-data\"",
         "The data directory. One process owns it at a time.",

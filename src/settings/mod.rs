@@ -9,6 +9,7 @@ mod layers;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use url::Url;
@@ -60,6 +61,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// Connections at once; further ones wait.
     pub max_connections: usize,
+    /// How long a client may send nothing of a request.
+    pub idle: Duration,
 }
 
 /// Where things are kept.
@@ -133,6 +136,7 @@ impl Default for Settings {
                 public_url: None,
                 trusted_proxies: Vec::new(),
                 max_connections: 4096,
+                idle: Duration::from_secs(30),
             },
             storage: Storage { directory: PathBuf::from("holdfast-data") },
             cache: Cache { memory_bytes: 64 << 20 },
