@@ -98,6 +98,26 @@ impl Registry {
         name: &PackageName,
         wanted: Form,
     ) -> Result<Found, Error> {
+        match self.vouched_document(upstream, name, wanted).await {
+            // An install asks for optional packages that were never there; that must not fail when offline.
+            Err(Error::Upstream(error))
+                if error.is_transient() && self.was_absent(upstream.cache_name(), name).await =>
+            {
+                tracing::warn!(package.name = %name, %error, "answering from memory that there is no such package");
+                Err(Error::PackageNotFound(name.clone()))
+            }
+            other => other,
+        }
+    }
+
+    /// As [`Registry::proxied_document`], but "there is none" is the upstream's own word of a moment ago, never an old
+    /// one: it may have got the package since.
+    pub(super) async fn vouched_document(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        wanted: Form,
+    ) -> Result<Found, Error> {
         if let Some(asked_at) = self.inner.proxied.absent.get(&(upstream.cache_name().to_owned(), name.clone()))
             && self.is_fresh(upstream, Kept::Absent, asked_at)
         {
@@ -130,7 +150,7 @@ impl Registry {
         id: DocumentId,
         remembered: Option<Remembered>,
     ) -> Result<Found, Error> {
-        let (name, upstream_name) = (id.name.clone(), id.upstream.clone());
+        let name = id.name.clone();
         let (this, upstream, flight_id) = (self.clone(), upstream.clone(), id.clone());
         let known = remembered.clone();
         let fetch = async move {
@@ -146,11 +166,6 @@ impl Registry {
                 Some(kept) if error.is_transient() => {
                     tracing::warn!(package.name = %name, %error, "serving a stale packument");
                     Ok(Found { document: kept.document, is_stale: true })
-                }
-                // An install asks for optional packages that were never there; that must not fail when offline.
-                None if error.is_transient() && self.was_absent(&upstream_name, &name).await => {
-                    tracing::warn!(package.name = %name, %error, "answering from memory that there is no such package");
-                    Err(Error::PackageNotFound(name))
                 }
                 _ => Err(error.into()),
             },

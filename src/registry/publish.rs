@@ -202,7 +202,7 @@ impl Registry {
         // A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how
         // dependency confusion begins.
         if let Route::Upstream(upstream) = self.inner.sources.route(name) {
-            match self.proxied_document(upstream, name, crate::npm::Form::Abbreviated).await {
+            match self.vouched_document(upstream, name, crate::npm::Form::Abbreviated).await {
                 Ok(_) => return Err(Error::NameTakenUpstream(name.clone())),
                 Err(Error::PackageNotFound(_)) => {}
                 Err(error) => return Err(error),
