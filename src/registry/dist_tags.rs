@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Error, Registry, require_account};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::packument::{EditError, HostedPackument};
 use crate::npm::{DistTag, Form, PackageName, RawObject, Version};
@@ -66,7 +66,7 @@ impl Registry {
         name: &PackageName,
         change: impl FnOnce(&mut HostedPackument<'_>) -> Result<(), EditError> + Send + 'static,
     ) -> Result<(), Error> {
-        require_account(caller)?;
+        Self::authorize_changing(caller)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Publish, name, &head.owners)?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());

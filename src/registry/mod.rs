@@ -170,6 +170,12 @@ impl Registry {
         }
     }
 
+    /// For every change: it needs an account. Asked before anything is looked up, or a stranger could tell by the answer
+    /// what is here, and have names of ours asked upstream.
+    fn authorize_changing(caller: &Caller) -> Result<(), Error> {
+        caller.user().map(|_| ()).ok_or(Error::SignInFirst)
+    }
+
     /// For what concerns no package: reading needs an account where the settings say so.
     fn authorize_reading(&self, caller: &Caller) -> Result<(), Error> {
         if caller.user().is_some() || self.inner.policy.anonymous_read { Ok(()) } else { Err(Error::SignInFirst) }
@@ -203,12 +209,6 @@ impl Registry {
     ) -> Result<T, Error> {
         self.inner.tasks.spawn(change).await.unwrap_or(Err(Error::Interrupted))
     }
-}
-
-/// For what needs an account whatever the package: asked before anything is looked up, so that nobody learns from the
-/// answer whether a package is there.
-fn require_account(caller: &Caller) -> Result<(), Error> {
-    if caller.user().is_some() { Ok(()) } else { Err(Error::SignInFirst) }
 }
 
 /// A cache bounded by the bytes it holds. One shard up to a size, since an item must fit into a shard, and one

@@ -1,6 +1,6 @@
 //! Owners, in the form that pnpm uses. npm and yarn send the whole list, see `metadata.rs`.
 
-use super::{Error, Registry, require_account};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::PackageName;
 use crate::npm::packument::{HostedPackument, Maintainer};
@@ -17,7 +17,7 @@ impl Registry {
 
     /// Makes somebody with an account an owner.
     pub async fn add_owner(&self, caller: &Caller, name: &PackageName, user: &str) -> Result<(), Error> {
-        require_account(caller)?;
+        Self::authorize_changing(caller)?;
         let account = self.inner.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
         let owner = Maintainer { name: account.name, email: account.email };
         self.change_owners(caller, name, move |owners| {
@@ -40,7 +40,7 @@ impl Registry {
         name: &PackageName,
         change: impl FnOnce(&mut Vec<Maintainer>) + Send + 'static,
     ) -> Result<(), Error> {
-        require_account(caller)?;
+        Self::authorize_changing(caller)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Own, name, &head.owners)?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());

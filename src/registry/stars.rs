@@ -4,7 +4,7 @@
 //! written before a star is given and after one is taken, and compared with the documents when it is read. So a crash
 //! between the two writes is not seen by anybody.
 
-use super::{Error, Registry, require_account};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::PackageName;
 use crate::npm::packument::HostedPackument;
@@ -12,10 +12,9 @@ use crate::npm::packument::HostedPackument;
 impl Registry {
     /// Adds or takes the caller's star.
     pub async fn set_star(&self, caller: &Caller, name: &PackageName, starred: bool) -> Result<(), Error> {
-        require_account(caller)?;
+        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Star, name, &head.owners)?;
-        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
         let (this, name) = (self.clone(), name.clone());
         self.to_the_end(async move {
             if starred {

@@ -1,6 +1,6 @@
 //! Removing a package, and the bytes of what was removed.
 
-use super::{Error, Registry, require_account};
+use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::keys;
 use crate::npm::packument::HostedPackument;
@@ -39,7 +39,7 @@ impl Registry {
     /// The last step of npm's way to remove one version: the file. By then the version is gone and so are its bytes;
     /// a version that is still there must be taken out of the document first.
     pub async fn remove_tarball(&self, caller: &Caller, name: &PackageName, file: &str) -> Result<(), Error> {
-        require_account(caller)?;
+        Self::authorize_changing(caller)?;
         let head = self.hosted_head(name).await?.ok_or_else(|| Error::PackageNotFound(name.clone()))?;
         self.authorize(caller, Action::Unpublish, name, &head.owners)?;
         let version: Version = render::version_in_file_name(name, file)

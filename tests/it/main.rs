@@ -15,6 +15,8 @@
     reason = "tests start their own servers, and read where the tools of this machine are"
 )]
 
+mod attestations;
+mod audit;
 mod clients_bun_deno;
 mod clients_npm;
 mod clients_pnpm;
@@ -27,11 +29,14 @@ mod dist_tags;
 mod docs;
 mod full_disk;
 mod harness;
+mod login;
 mod owners;
 mod packument;
+mod profile;
 mod publish;
 mod publish_refused;
 mod real_project;
+mod search;
 mod server_process;
 mod slow_clients;
 mod stars;
