@@ -30,12 +30,19 @@ pub(super) async fn get(State(app): State<App>, Identity(caller): Identity) -> R
 
 #[derive(Deserialize)]
 struct Changes {
+    /// `None` leaves the address as it is.
+    #[serde(default, deserialize_with = "text_or_null")]
     email: Option<String>,
     password: Option<serde_json::Value>,
     tfa: Option<serde_json::Value>,
 }
 
-/// Changes the mail address. Passwords and second factors cannot be changed here yet, and are refused rather than
+/// npm sends an empty text as `null`.
+fn text_or_null<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer).map(|text: Option<String>| Some(text.unwrap_or_default()))
+}
+
+/// Changes the mail address, if one is sent. Passwords and second factors cannot be changed here yet, and are refused rather than
 /// ignored.
 pub(super) async fn set(
     State(app): State<App>,
@@ -47,8 +54,13 @@ pub(super) async fn set(
     if password.is_some() || tfa.is_some() {
         return Err(ApiError::saying(&BAD_REQUEST, "This registry cannot change passwords or second factors yet."));
     }
-    let email = email.unwrap_or_default();
-    app.registry.auth().set_email(&user.name, &email).await?;
+    let email = match email {
+        Some(email) => {
+            app.registry.auth().set_email(&user.name, &email).await?;
+            email
+        }
+        None => user.email.clone(),
+    };
     let created = app.registry.auth().account(&user.name).await?.map(|account| account.created);
     Ok(respond::json(StatusCode::OK, &profile(&user.name, &email, created.as_deref())))
 }
