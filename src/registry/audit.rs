@@ -61,7 +61,7 @@ impl Registry {
     }
 
     /// The upstream that may hear of a name; `None` for names that are ours or that are no names.
-    async fn upstream_of(&self, text: &str) -> Result<Option<&Upstream>, Error> {
+    pub(super) async fn upstream_of(&self, text: &str) -> Result<Option<&Upstream>, Error> {
         let Ok(name) = text.parse::<PackageName>() else { return Ok(None) };
         if self.hosted_head(&name).await?.is_some() {
             return Ok(None);

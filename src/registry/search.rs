@@ -138,12 +138,12 @@ impl Registry {
         let mut page: UpstreamPage = serde_json::from_slice(&answer)
             .map_err(|_| upstream::Error::BadAnswer("the search result cannot be read"))?;
         page.objects.truncate(size);
-        // A public package must not be shown under a name that is ours.
+        // A public package must not be shown under a name that is ours, nor one that would be installed from elsewhere.
         let mut kept = Vec::with_capacity(page.objects.len());
         for object in page.objects {
             let name = RawObject::from_raw(&object).and_then(|object| object.object("package")?.text("name"));
-            let Some(Ok(name)) = name.map(|name| name.parse::<PackageName>()) else { continue };
-            if self.hosted_head(&name).await?.is_none() {
+            let Some(name) = name else { continue };
+            if self.upstream_of(&name).await?.is_some_and(|own| own.name() == upstream.name()) {
                 kept.push(object);
             }
         }

@@ -244,7 +244,7 @@ impl Upstream {
     pub async fn search(&self, query: &str) -> Result<Bytes, Error> {
         let mut url = self.url_of("-/v1/search")?;
         url.set_query(Some(query));
-        self.report(Request::document(Method::GET, url, "application/json")).await
+        self.service(Request::document(Method::GET, url, "application/json")).await
     }
 
     /// Asks for known vulnerabilities; the answer is a JSON object. What may leave the house is the caller's to decide:
@@ -253,7 +253,7 @@ impl Upstream {
         let mut request = Request::document(Method::POST, self.url_of(path.as_str())?, "application/json");
         request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.body = Some(json_body);
-        self.report(request).await
+        self.service(request).await
     }
 
     /// The attestations of a version, a JSON object in npm's wire form.
@@ -274,6 +274,14 @@ impl Upstream {
             .and_then(|since| i64::try_from(since.as_millis()).ok());
         answer.settle();
         Ok(date.map(Timestamp::from_millis))
+    }
+
+    /// What the upstream does as a whole, and not for one package: that it has no such thing is a failure of its.
+    async fn service(&self, request: Request) -> Result<Bytes, Error> {
+        self.report(request).await.map_err(|error| match error {
+            Error::NotFound => Error::BadAnswer("it has no such service"),
+            other => other,
+        })
     }
 
     async fn report(&self, request: Request) -> Result<Bytes, Error> {
