@@ -56,7 +56,8 @@ async fn a_bundle_is_kept_and_served_where_the_document_says() {
             assert_eq!(found, json!({ "attestations": [{ "predicateType": PREDICATE, "bundle": sent }] }));
         }
     }
-    for path in ["@acme%2ftool@1.0.0", "@acme%2Ftool@1.0.0", "%40acme%2Ftool@1.0.0", "@acme/tool@1.0.0", "plain@1.0.0"] {
+    for path in ["@acme%2ftool@1.0.0", "@acme%2Ftool@1.0.0", "%40acme%2Ftool@1.0.0", "@acme/tool@1.0.0", "plain@1.0.0"]
+    {
         app.anybody().get(&format!("/-/npm/v1/attestations/{path}")).await.ok();
     }
 }

@@ -95,7 +95,8 @@ async fn what_is_no_sign_in_is_refused() {
 #[tokio::test]
 async fn names_with_odd_letters_stay_valid_json() {
     let app = TestApp::new();
-    for (name, path) in [("o'brien", "o'brien"), ("a\"b", "a%22b"), ("émile", "%C3%A9mile"), ("a@b.test", "a%40b.test")] {
+    for (name, path) in [("o'brien", "o'brien"), ("a\"b", "a%22b"), ("émile", "%C3%A9mile"), ("a@b.test", "a%40b.test")]
+    {
         let document = sign_in_document(name, PASSWORD);
         let answer = app.anybody().put(&format!("/-/user/org.couchdb.user:{path}"), &document).await.ok();
         let caller = app.anybody().with_token(answer.json()["token"].as_str().unwrap());
@@ -148,10 +149,8 @@ async fn a_password_travels_on_private_lines_only() {
     ] {
         // The header of a stranger proves nothing.
         let caller = app.anybody().from_peer(peer).with("x-forwarded-proto", "https");
-        let answers = [
-            caller.sign_in("alice", PASSWORD).await,
-            caller.with("authorization", &basic).get("/-/whoami").await,
-        ];
+        let answers =
+            [caller.sign_in("alice", PASSWORD).await, caller.with("authorization", &basic).get("/-/whoami").await];
         for answer in answers {
             if is_private {
                 answer.ok();

@@ -15,6 +15,7 @@
     reason = "tests start their own servers, and read where the tools of this machine are"
 )]
 
+mod access_coverage;
 mod attestations;
 mod audit;
 mod clients_bun_deno;

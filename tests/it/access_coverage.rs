@@ -1,0 +1,365 @@
+//! Who may call what: every line of the route table, for every kind of caller, on an open registry and a closed one.
+//!
+//! A new route fails here until it has a line of its own.
+
+use axum::body::Body;
+use holdfast::http::{Access, routes};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::app::{Caller, PASSWORD, TestApp, path_of, sign_in_document};
+use crate::support::http::publish_document;
+use crate::support::tarballs::Tarball;
+use crate::support::upstream::Upstream;
+
+/// A request to a route, made for a package that is not touched by the others.
+struct Row {
+    method: &'static str,
+    path: &'static str,
+    /// The address, with `PKG` for the package and `REV` for its revision.
+    address: &'static str,
+    body: fn(&str) -> String,
+    /// What the owner gets. Others get 401 or 403 where they may not, and this where they may.
+    status: u16,
+}
+
+fn nothing(_: &str) -> String {
+    String::new()
+}
+
+fn sign_in(_: &str) -> String {
+    sign_in_document("alice", PASSWORD).to_string()
+}
+
+const ROWS: &[Row] = &[
+    Row { method: "GET", path: "/{package}", address: "/PKG", body: nothing, status: 200 },
+    Row { method: "GET", path: "/{package}/{wanted}", address: "/PKG/latest", body: nothing, status: 200 },
+    Row { method: "GET", path: "/{package}/-/{file}", address: "/PKG/-/thing-1.0.0.tgz", body: nothing, status: 200 },
+    Row {
+        method: "PUT",
+        path: "/{package}",
+        address: "/PKG",
+        body: |name| publish_document(&Tarball::new(name, "2.0.0"), "latest").to_string(),
+        status: 201,
+    },
+    Row {
+        method: "PUT",
+        path: "/{package}/-rev/{revision}",
+        address: "/PKG/-rev/REV",
+        body: |_| json!({ "maintainers": [{ "name": "owner", "email": "changed@example.test" }] }).to_string(),
+        status: 200,
+    },
+    Row { method: "DELETE", path: "/{package}/-rev/{revision}", address: "/PKG/-rev/REV", body: nothing, status: 200 },
+    Row {
+        method: "DELETE",
+        path: "/{package}/-/{file}/-rev/{revision}",
+        address: "/PKG/-/thing-9.9.9.tgz/-rev/REV",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/package/{package}/dist-tags",
+        address: "/-/package/PKG/dist-tags",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "PUT",
+        path: "/-/package/{package}/dist-tags",
+        address: "/-/package/PKG/dist-tags",
+        body: |_| json!({ "a": "1.0.0" }).to_string(),
+        status: 201,
+    },
+    Row {
+        method: "POST",
+        path: "/-/package/{package}/dist-tags",
+        address: "/-/package/PKG/dist-tags",
+        body: |_| json!({ "a": "1.0.0" }).to_string(),
+        status: 201,
+    },
+    Row {
+        method: "PUT",
+        path: "/-/package/{package}/dist-tags/{tag}",
+        address: "/-/package/PKG/dist-tags/a",
+        body: |_| "\"1.0.0\"".to_owned(),
+        status: 201,
+    },
+    Row {
+        method: "POST",
+        path: "/-/package/{package}/dist-tags/{tag}",
+        address: "/-/package/PKG/dist-tags/a",
+        body: |_| "\"1.0.0\"".to_owned(),
+        status: 201,
+    },
+    Row {
+        method: "DELETE",
+        path: "/-/package/{package}/dist-tags/{tag}",
+        address: "/-/package/PKG/dist-tags/a",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/package/{package}/owners",
+        address: "/-/package/PKG/owners",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "PUT",
+        path: "/-/package/{package}/owners",
+        address: "/-/package/PKG/owners",
+        body: |_| json!({ "user": "alice" }).to_string(),
+        status: 201,
+    },
+    Row {
+        method: "DELETE",
+        path: "/-/package/{package}/owners/{user}",
+        address: "/-/package/PKG/owners/nobody",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/package/{package}/visibility",
+        address: "/-/package/PKG/visibility",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/package/{package}/access",
+        address: "/-/package/PKG/access",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/package/{package}/collaborators",
+        address: "/-/package/PKG/collaborators",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/_view/starredByUser",
+        address: "/-/_view/starredByUser?key=%22alice%22",
+        body: nothing,
+        status: 200,
+    },
+    Row { method: "GET", path: "/-/user/v1/star", address: "/-/user/v1/star", body: nothing, status: 200 },
+    Row {
+        method: "PUT",
+        path: "/-/user/v1/star",
+        address: "/-/user/v1/star",
+        body: |name| json!({ "package": name }).to_string(),
+        status: 200,
+    },
+    Row {
+        method: "DELETE",
+        path: "/-/user/v1/star",
+        address: "/-/user/v1/star",
+        body: |name| json!({ "package": name }).to_string(),
+        status: 200,
+    },
+    Row { method: "GET", path: "/-/user/{user}/stars", address: "/-/user/alice/stars", body: nothing, status: 200 },
+    Row { method: "GET", path: "/-/whoami", address: "/-/whoami", body: nothing, status: 200 },
+    Row { method: "GET", path: "/-/npm/v1/user", address: "/-/npm/v1/user", body: nothing, status: 200 },
+    Row {
+        method: "POST",
+        path: "/-/npm/v1/user",
+        address: "/-/npm/v1/user",
+        body: |_| json!({ "email": "new@example.test" }).to_string(),
+        status: 200,
+    },
+    Row {
+        method: "PUT",
+        path: "/-/user/org.couchdb.user:{user}",
+        address: "/-/user/org.couchdb.user:alice",
+        body: sign_in,
+        status: 201,
+    },
+    Row {
+        method: "PUT",
+        path: "/-/user/org.couchdb.user:{user}/-rev/{revision}",
+        address: "/-/user/org.couchdb.user:alice/-rev/1-0",
+        body: sign_in,
+        status: 201,
+    },
+    Row {
+        method: "GET",
+        path: "/-/user/org.couchdb.user:{user}",
+        address: "/-/user/org.couchdb.user:alice",
+        body: nothing,
+        status: 200,
+    },
+    // The token in the address is what counts, and this one is nobody's.
+    Row {
+        method: "DELETE",
+        path: "/-/user/token/{token}",
+        address: "/-/user/token/npm_unknown",
+        body: nothing,
+        status: 404,
+    },
+    Row { method: "GET", path: "/-/v1/search", address: "/-/v1/search?text=thing", body: nothing, status: 200 },
+    Row { method: "GET", path: "/-/all", address: "/-/all", body: nothing, status: 200 },
+    Row {
+        method: "POST",
+        path: "/-/npm/v1/security/advisories/bulk",
+        address: "/-/npm/v1/security/advisories/bulk",
+        body: |_| "{}".to_owned(),
+        status: 200,
+    },
+    Row {
+        method: "POST",
+        path: "/-/npm/v1/security/audits/quick",
+        address: "/-/npm/v1/security/audits/quick",
+        body: |_| "{}".to_owned(),
+        status: 200,
+    },
+    Row {
+        method: "POST",
+        path: "/-/npm/v1/security/audits",
+        address: "/-/npm/v1/security/audits",
+        body: |_| "{}".to_owned(),
+        status: 200,
+    },
+    // No provenance was published with it; who may not read is not told so.
+    Row {
+        method: "GET",
+        path: "/-/npm/v1/attestations/{spec}",
+        address: "/-/npm/v1/attestations/PKG@1.0.0",
+        body: nothing,
+        status: 404,
+    },
+    Row { method: "GET", path: "/", address: "/", body: nothing, status: 200 },
+    Row { method: "GET", path: "/-/ping", address: "/-/ping", body: nothing, status: 200 },
+    Row { method: "GET", path: "/-/ready", address: "/-/ready", body: nothing, status: 200 },
+];
+
+/// The kinds of caller, from the one who may least.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Nobody,
+    UnknownToken,
+    Stranger,
+    Owner,
+}
+
+fn expected(access: Access, kind: Kind, is_closed: bool, allowed: u16) -> u16 {
+    let has_account = matches!(kind, Kind::Stranger | Kind::Owner);
+    match access {
+        Access::Readers if is_closed && !has_account => 401,
+        Access::Anybody | Access::Readers => allowed,
+        Access::Accounts | Access::Owners if !has_account => 401,
+        Access::Owners if kind == Kind::Stranger => 403,
+        Access::Accounts | Access::Owners => allowed,
+    }
+}
+
+/// What the route table says of a row.
+fn access_of(row: &Row) -> Access {
+    let routes = routes();
+    let route = routes.table().iter().find(|route| (route.method, route.path) == (row.method, row.path));
+    route.unwrap_or_else(|| panic!("{} {} is no route any more", row.method, row.path)).access
+}
+
+#[tokio::test]
+async fn every_route_has_a_row() {
+    let table: Vec<(&str, &str)> = routes().table().iter().map(|route| (route.method, route.path)).collect();
+    let rows: Vec<(&str, &str)> = ROWS.iter().map(|row| (row.method, row.path)).collect();
+    for route in &table {
+        assert!(rows.contains(route), "{route:?} has no row: say in ROWS who may call it");
+    }
+    for row in &rows {
+        assert!(table.contains(row), "{row:?} is no route any more");
+    }
+    assert_eq!(rows.len(), table.len());
+}
+
+#[tokio::test]
+async fn every_route_asks_for_what_its_line_says() {
+    let mut mistakes = Vec::new();
+    for is_closed in [false, true] {
+        let app = if is_closed { TestApp::closed() } else { TestApp::new() };
+        let owner = app.user("owner").await;
+        app.user("alice").await;
+        let callers = [
+            (Kind::Nobody, app.anybody()),
+            (Kind::UnknownToken, app.anybody().with_token("npm_unknown")),
+            (Kind::Stranger, app.user("mallory").await),
+            (Kind::Owner, owner.clone()),
+        ];
+        for (number, row) in ROWS.iter().enumerate() {
+            let name = format!("@scope-{number}/thing");
+            owner.publish_versions(&name, &["1.0.0"]).await;
+            let revision = owner.revision(&name).await;
+            let access = access_of(row);
+            let address = row.address.replace("PKG", &path_of(&name)[1..]).replace("REV", &revision);
+            for (kind, caller) in &callers {
+                let before = app.stored();
+                let method = Method::from_bytes(row.method.as_bytes()).unwrap();
+                let answer = caller.send(method, &address, &[], Body::from((row.body)(&name))).await;
+                let (status, expected) = (answer.status.as_u16(), expected(access, *kind, is_closed, row.status));
+                if status != expected {
+                    mistakes.push(format!(
+                        "{} {} of a {} registry: {kind:?} got {status}, not {expected}: {}",
+                        row.method,
+                        row.path,
+                        if is_closed { "closed" } else { "open" },
+                        answer.text(),
+                    ));
+                }
+                if [401, 403].contains(&expected) && app.stored() != before {
+                    mistakes.push(format!("{} {} changed something for {kind:?}", row.method, row.path));
+                }
+            }
+        }
+    }
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+}
+
+/// The same request for a package that is there, one that is not, and one of the upstream must look the same to somebody
+/// who may not ask.
+#[tokio::test]
+async fn who_may_not_ask_cannot_tell_what_is_here() {
+    let upstream = Upstream::with_fixtures();
+    for is_closed in [false, true] {
+        let app = TestApp::with(|settings| {
+            crate::support::app::behind(settings, &upstream, &[]);
+            if is_closed {
+                settings.access.anonymous_read = holdfast::settings::Auto::Closed;
+            }
+        });
+        let alice = app.user("alice").await;
+        alice.publish_versions("@acme/thing", &["1.0.0"]).await;
+        upstream.forget();
+        for row in ROWS.iter().filter(|row| row.address.contains("PKG") || row.path == "/-/user/v1/star") {
+            if access_of(row) == Access::Readers && !is_closed {
+                continue;
+            }
+            for caller in [app.anybody(), app.anybody().with_token("npm_unknown")] {
+                let mut answers = Vec::new();
+                for name in ["@acme/thing", "@acme/nothing", "left"] {
+                    let answer = ask(&caller, row, name).await;
+                    assert_eq!(answer.0, 401, "{} {} for {name}: {}", row.method, row.path, answer.1);
+                    answers.push(answer);
+                }
+                assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+            }
+        }
+        assert!(upstream.seen().is_empty(), "a stranger had the upstream asked: {:?}", upstream.seen());
+        for path in ["/-/user/org.couchdb.user:alice", "/-/user/org.couchdb.user:nobody"] {
+            let status = app.anybody().get(path).await.status;
+            assert!(!is_closed || status == 401, "{path}: {status}");
+        }
+    }
+}
+
+async fn ask(caller: &Caller, row: &Row, name: &str) -> (u16, String) {
+    let address = row.address.replace("PKG", &path_of(name)[1..]).replace("REV", "1-0");
+    let method = Method::from_bytes(row.method.as_bytes()).unwrap();
+    let answer = caller.send(method, &address, &[], Body::from((row.body)(name))).await;
+    (answer.status.as_u16(), answer.json()["error"].to_string())
+}
