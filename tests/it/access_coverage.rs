@@ -251,10 +251,9 @@ fn expected(access: Access, kind: Kind, is_closed: bool, allowed: u16) -> u16 {
     let has_account = matches!(kind, Kind::Stranger | Kind::Owner);
     match access {
         Access::Readers if is_closed && !has_account => 401,
-        Access::Anybody | Access::Readers => allowed,
         Access::Accounts | Access::Owners if !has_account => 401,
         Access::Owners if kind == Kind::Stranger => 403,
-        Access::Accounts | Access::Owners => allowed,
+        Access::Anybody | Access::Readers | Access::Accounts | Access::Owners => allowed,
     }
 }
 

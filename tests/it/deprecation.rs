@@ -19,6 +19,9 @@ async fn published() -> (TestApp, Caller) {
 
 const PATH: &str = "/@acme%2ftool";
 
+/// What a test does to a version of a document.
+type Change = fn(&mut Value);
+
 #[tokio::test]
 async fn npm_deprecates_with_the_whole_document() {
     let (app, alice) = published().await;
@@ -90,7 +93,7 @@ async fn what_is_published_cannot_be_changed() {
     let (app, alice) = published().await;
     let before = app.stored();
     let read = app.anybody().document("@acme/tool").await;
-    let table: &[(&str, u16, fn(&mut Value))] = &[
+    let table: &[(&str, u16, Change)] = &[
         ("integrity", 403, |version| version["dist"]["integrity"] = json!("sha512-AAAA")),
         ("shasum", 403, |version| version["dist"]["shasum"] = json!("00")),
         ("dependencies", 403, |version| version["dependencies"]["evil"] = json!("*")),

@@ -148,7 +148,7 @@ async fn a_password_travels_on_private_lines_only() {
         ("[2001:db8::1]:1", false),
     ] {
         // The header of a stranger proves nothing.
-        let caller = app.anybody().from_peer(peer).with("x-forwarded-proto", "https");
+        let caller = app.anybody().at_peer(peer).with("x-forwarded-proto", "https");
         let answers =
             [caller.sign_in("alice", PASSWORD).await, caller.with("authorization", &basic).get("/-/whoami").await];
         for answer in answers {

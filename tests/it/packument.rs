@@ -254,12 +254,12 @@ async fn tarball_urls_follow_the_address_that_the_client_used() {
         (anybody.to_host("other.test"), "/@acme%2ftool", "http://other.test"),
         // Nobody may put a text of their own into what others read.
         (anybody.to_host("evil/\"x"), "/@acme%2ftool", "http://localhost"),
-        (with_forwarded(anybody.from_peer("203.0.113.7:1")), "/@acme%2ftool", "http://registry.test:4873"),
+        (with_forwarded(anybody.at_peer("203.0.113.7:1")), "/@acme%2ftool", "http://registry.test:4873"),
         (with_forwarded(anybody.clone()), "/@acme%2ftool", "http://registry.test:4873"),
-        (with_forwarded(anybody.from_peer("10.1.2.3:1")), "/@acme%2ftool", "https://npm.example.test/npm"),
-        (with_forwarded(anybody.from_peer("10.1.2.3:1")), "/npm/@acme%2ftool", "https://npm.example.test/npm"),
+        (with_forwarded(anybody.at_peer("10.1.2.3:1")), "/@acme%2ftool", "https://npm.example.test/npm"),
+        (with_forwarded(anybody.at_peer("10.1.2.3:1")), "/npm/@acme%2ftool", "https://npm.example.test/npm"),
         (
-            with_forwarded(anybody.from_peer("10.1.2.3:1")).with("x-forwarded-prefix", "//evil.test"),
+            with_forwarded(anybody.at_peer("10.1.2.3:1")).with("x-forwarded-prefix", "//evil.test"),
             "/@acme%2ftool",
             "https://npm.example.test",
         ),

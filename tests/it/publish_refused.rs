@@ -53,6 +53,9 @@ impl Fixture {
     }
 }
 
+/// What a test does to a good document.
+type Change = fn(&mut Value);
+
 /// The only version of a document, and the only attachment.
 fn version(document: &mut Value) -> &mut Value {
     document["versions"].as_object_mut().unwrap().values_mut().next().unwrap()
@@ -74,7 +77,7 @@ fn replace_tarball(document: &mut Value, bytes: &[u8]) {
 #[tokio::test]
 async fn documents_that_contradict_themselves_are_refused() {
     let fixture = Fixture::new().await;
-    let table: &[(&str, u16, fn(&mut Value))] = &[
+    let table: &[(&str, u16, Change)] = &[
         ("another name", 400, |document| document["name"] = json!("other")),
         ("no name", 400, |document| drop(document.as_object_mut().unwrap().remove("name"))),
         ("a name that is no text", 400, |document| document["name"] = json!({ "a": 1 })),
@@ -97,7 +100,7 @@ async fn documents_that_contradict_themselves_are_refused() {
         ("a tag with a NUL", 400, |document| document["dist-tags"] = json!({ "a\u{0}": "2.0.0" })),
         ("a private package", 400, |document| version(document)["private"] = json!(true)),
         ("a second version", 400, |document| {
-            document["versions"]["2.0.1"] = json!({ "name": "x", "version": "2.0.1" })
+            document["versions"]["2.0.1"] = json!({ "name": "x", "version": "2.0.1" });
         }),
         ("a second version with a tag", 400, |document| {
             document["versions"]["6.6.6"] = version(document).clone();
@@ -182,30 +185,32 @@ async fn names_that_nobody_may_create_are_refused() {
 
 #[tokio::test]
 async fn an_attachment_must_be_what_is_said_of_it() {
+    fn other() -> Vec<u8> {
+        Tarball::new("tool", "2.0.0").file("other.js", "other").bytes()
+    }
     let fixture = Fixture::new().await;
-    let other = || Tarball::new("tool", "2.0.0").file("other.js", "other").bytes();
-    let table: &[(&str, u16, &dyn Fn(&mut Value))] = &[
-        ("no attachments", 404, &|document| document["_attachments"] = json!({})),
-        ("no _attachments", 404, &|document| drop(document.as_object_mut().unwrap().remove("_attachments"))),
-        ("no data", 404, &|document| drop(attachment(document).as_object_mut().unwrap().remove("data"))),
-        ("data that is no text", 404, &|document| attachment(document)["data"] = json!(7)),
-        ("base64 of another alphabet", 400, &|document| attachment(document)["data"] = json!("_-_-")),
-        ("base64 with a break", 400, &|document| attachment(document)["data"] = json!("H4sI\nAAAA")),
-        ("base64 without padding", 400, &|document| attachment(document)["data"] = json!("H4sIA")),
-        ("base64 that goes on after its padding", 400, &|document| attachment(document)["data"] = json!("H4==H4sI")),
-        ("no bytes", 422, &|document| attachment(document)["data"] = json!("")),
-        ("a wrong length", 400, &|document| attachment(document)["length"] = json!(7)),
-        ("a negative length", 400, &|document| attachment(document)["length"] = json!(-7)),
-        ("a length that is a text", 400, &|document| attachment(document)["length"] = json!("many")),
-        ("another integrity", 400, &|document| {
+    let table: &[(&str, u16, Change)] = &[
+        ("no attachments", 404, |document| document["_attachments"] = json!({})),
+        ("no _attachments", 404, |document| drop(document.as_object_mut().unwrap().remove("_attachments"))),
+        ("no data", 404, |document| drop(attachment(document).as_object_mut().unwrap().remove("data"))),
+        ("data that is no text", 404, |document| attachment(document)["data"] = json!(7)),
+        ("base64 of another alphabet", 400, |document| attachment(document)["data"] = json!("_-_-")),
+        ("base64 with a break", 400, |document| attachment(document)["data"] = json!("H4sI\nAAAA")),
+        ("base64 without padding", 400, |document| attachment(document)["data"] = json!("H4sIA")),
+        ("base64 that goes on after its padding", 400, |document| attachment(document)["data"] = json!("H4==H4sI")),
+        ("no bytes", 422, |document| attachment(document)["data"] = json!("")),
+        ("a wrong length", 400, |document| attachment(document)["length"] = json!(7)),
+        ("a negative length", 400, |document| attachment(document)["length"] = json!(-7)),
+        ("a length that is a text", 400, |document| attachment(document)["length"] = json!("many")),
+        ("another integrity", 400, |document| {
             version(document)["dist"]["integrity"] = json!(tarballs::integrity(&other()));
         }),
-        ("an integrity that is none", 400, &|document| version(document)["dist"]["integrity"] = json!("sha512-x")),
-        ("a weak integrity", 400, &|document| version(document)["dist"]["integrity"] = json!("md5-AAAA")),
-        ("another shasum", 400, &|document| version(document)["dist"]["shasum"] = json!(tarballs::shasum(&other()))),
-        ("a short shasum", 400, &|document| version(document)["dist"]["shasum"] = json!("00")),
-        ("no hashes", 400, &|document| version(document)["dist"] = json!({ "tarball": "x" })),
-        ("no dist", 400, &|document| drop(version(document).as_object_mut().unwrap().remove("dist"))),
+        ("an integrity that is none", 400, |document| version(document)["dist"]["integrity"] = json!("sha512-x")),
+        ("a weak integrity", 400, |document| version(document)["dist"]["integrity"] = json!("md5-AAAA")),
+        ("another shasum", 400, |document| version(document)["dist"]["shasum"] = json!(tarballs::shasum(&other()))),
+        ("a short shasum", 400, |document| version(document)["dist"]["shasum"] = json!("00")),
+        ("no hashes", 400, |document| version(document)["dist"] = json!({ "tarball": "x" })),
+        ("no dist", 400, |document| drop(version(document).as_object_mut().unwrap().remove("dist"))),
     ];
     for (what, status, change) in table {
         fixture.refuses_changed(what, *status, change).await;

@@ -49,7 +49,7 @@ impl TestApp {
     pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
-        settings.storage.directory = directory.path().to_owned();
+        directory.path().clone_into(&mut settings.storage.directory);
         change(&mut settings);
         let clock = Clock::held_at(START.parse().unwrap());
         let store = Store::open(directory.path()).unwrap();
@@ -137,7 +137,7 @@ impl Caller {
     }
 
     /// Comes from another address.
-    pub(crate) fn from_peer(&self, peer: &str) -> Self {
+    pub(crate) fn at_peer(&self, peer: &str) -> Self {
         Self { peer: peer.parse().unwrap(), ..self.clone() }
     }
 
