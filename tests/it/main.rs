@@ -15,6 +15,7 @@
     reason = "tests start their own servers, and read where the tools of this machine are"
 )]
 
+mod access;
 mod access_coverage;
 mod attestations;
 mod audit;
@@ -34,6 +35,7 @@ mod login;
 mod owners;
 mod packument;
 mod profile;
+mod proxied;
 mod publish;
 mod publish_refused;
 mod real_project;

@@ -238,3 +238,51 @@ async fn a_public_name_is_taken_unless_it_is_claimed() {
     let app = TestApp::with(|settings| behind(settings, &upstream, &[]));
     app.user("alice").await.publish(&Tarball::new("brand-new", "1.0.0")).await.ok();
 }
+
+#[tokio::test]
+async fn changes_of_every_kind_at_the_same_moment_all_last() {
+    let app = TestApp::new();
+    let alice = app.user("alice").await;
+    let fans = [app.user("bob").await, app.user("carol").await, app.user("dave").await];
+    alice.publish_versions("tool", &["1.0.0"]).await;
+    let publishes = (1..6).map(|number| {
+        let alice = alice.clone();
+        async move { alice.publish(&Tarball::new("tool", &format!("1.{number}.0"))).await.status.is_success() }
+    });
+    let tags = (0..5).map(|number| {
+        let alice = alice.clone();
+        let path = format!("/-/package/tool/dist-tags/tag-{number}");
+        async move { alice.put(&path, &json!("1.0.0")).await.status.is_success() }
+    });
+    let stars = fans.iter().map(|fan| {
+        let fan = fan.clone();
+        async move { fan.put("/-/user/v1/star", &json!({ "package": "tool" })).await.status.is_success() }
+    });
+    let owners = ["bob", "carol"].map(|name| {
+        let alice = alice.clone();
+        async move { alice.put("/-/package/tool/owners", &json!({ "user": name })).await.status.is_success() }
+    });
+    let reads = (0..20).map(|_| {
+        let anybody = app.anybody();
+        // Whatever a reader sees is whole.
+        async move {
+            let document = anybody.document("tool").await;
+            let latest = document["dist-tags"]["latest"].as_str().unwrap();
+            document["versions"][latest].is_object() && document["time"][latest].is_string()
+        }
+    });
+    let (published, tagged, starred, owned, read) = futures::join!(
+        futures::future::join_all(publishes),
+        futures::future::join_all(tags),
+        futures::future::join_all(stars),
+        futures::future::join_all(owners),
+        futures::future::join_all(reads),
+    );
+    assert!([published, tagged, starred, owned, read].concat().iter().all(|is_done| *is_done));
+    let document = app.anybody().document("tool").await;
+    assert_eq!(document["versions"].as_object().unwrap().len(), 6);
+    assert_eq!(document["dist-tags"].as_object().unwrap().len(), 6);
+    assert_eq!(document["users"].as_object().unwrap().len(), 3);
+    assert_eq!(document["maintainers"].as_array().unwrap().len(), 3);
+    assert!(document["_rev"].as_str().unwrap().starts_with("16-"), "{}", document["_rev"]);
+}
