@@ -29,18 +29,21 @@ impl Origin {
     /// of the outside address is believed of declared proxies only.
     pub(super) fn of(public: &PublicAddress, peer: SocketAddr, uri: &Uri, headers: &HeaderMap) -> Self {
         let is_proxy = is_in(&public.trusted_proxies, peer.ip());
-        let is_encrypted_outside = is_proxy && last_value(headers, "x-forwarded-proto") == Some("https");
-        let is_from_here = public.is_loopback && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers);
-        let is_private_line = is_encrypted_outside || is_from_here;
-        if let Some(url) = &public.url {
-            let base = url.as_str().trim_end_matches('/');
-            return Self { base: base.into(), prefix: url.path().trim_end_matches('/').into(), is_private_line };
-        }
         let forwarded = |name: &str| if is_proxy { last_value(headers, name) } else { None };
         let scheme = match forwarded("x-forwarded-proto") {
             Some("https") => "https",
             _ => "http",
         };
+        let is_private_line = if is_proxy {
+            // A proxy that says nothing of it is taken to end TLS, which is what most are there for.
+            forwarded("x-forwarded-proto") != Some("http")
+        } else {
+            public.is_loopback && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers)
+        };
+        if let Some(url) = &public.url {
+            let base = url.as_str().trim_end_matches('/');
+            return Self { base: base.into(), prefix: url.path().trim_end_matches('/').into(), is_private_line };
+        }
         let own_host = || {
             headers
                 .get(HOST)
@@ -145,6 +148,10 @@ mod tests {
         let stranger = origin(&open(&["10.0.0.0/8"]), "192.0.2.1:9", &forwarded);
         assert_eq!(&*stranger.base, "http://internal:4873");
         assert!(!stranger.is_private_line);
+        let plain = origin(&open(&["10.0.0.0/8"]), "10.1.2.3:9", &[("x-forwarded-proto", "http")]);
+        assert!(!plain.is_private_line);
+        let silent = origin(&open(&["10.0.0.0/8"]), "10.1.2.3:9", &[("host", "npm.example")]);
+        assert!(silent.is_private_line);
     }
 
     #[test]

@@ -138,17 +138,22 @@ async fn a_password_travels_on_private_lines_only() {
     let app = TestApp::with(|settings| settings.server.trusted_proxies = vec!["10.0.0.0/8".parse().unwrap()]);
     app.user("alice").await;
     let basic = format!("Basic {}", STANDARD.encode(format!("alice:{PASSWORD}")));
-    for (peer, is_private) in [
-        ("127.0.0.1:1", true),
-        ("[::1]:1", true),
-        ("[::ffff:127.0.0.1]:1", true),
-        ("10.1.2.3:1", true),
-        ("[::ffff:10.1.2.3]:1", true),
-        ("192.168.1.1:1", false),
-        ("[2001:db8::1]:1", false),
-    ] {
+    for (peer, scheme, is_private) in [
+        ("127.0.0.1:1", "https", true),
+        ("[::1]:1", "http", true),
+        ("[::ffff:127.0.0.1]:1", "", true),
+        ("10.1.2.3:1", "https", true),
+        ("10.1.2.3:1", "", true),
+        ("[::ffff:10.1.2.3]:1", "https", true),
+        // The proxy itself says that the way to it was not encrypted.
+        ("10.1.2.3:1", "http", false),
+        ("10.1.2.3:1", "https, http", false),
         // The header of a stranger proves nothing.
-        let caller = app.anybody().at_peer(peer).with("x-forwarded-proto", "https");
+        ("192.168.1.1:1", "https", false),
+        ("192.168.1.1:1", "", false),
+        ("[2001:db8::1]:1", "https", false),
+    ] {
+        let caller = app.anybody().at_peer(peer).with("x-forwarded-proto", scheme);
         let answers =
             [caller.sign_in("alice", PASSWORD).await, caller.with("authorization", &basic).get("/-/whoami").await];
         for answer in answers {
