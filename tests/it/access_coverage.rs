@@ -7,7 +7,7 @@ use holdfast::http::{Access, routes};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::app::{Caller, PASSWORD, TestApp, path_of, sign_in_document};
+use crate::support::app::{Caller, PASSWORD, TestApp, path_of, refused, sign_in_document};
 use crate::support::http::publish_document;
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::Upstream;
@@ -317,6 +317,41 @@ async fn every_route_asks_for_what_its_line_says() {
         }
     }
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+}
+
+#[tokio::test]
+async fn no_route_falls_over_a_body_that_is_none() {
+    let app = TestApp::new();
+    let owner = app.user("owner").await;
+    owner.publish_versions("@acme/thing", &["1.0.0"]).await;
+    let revision = owner.revision("@acme/thing").await;
+    let before = app.stored();
+    let bodies: [(&str, Vec<u8>); 7] = [
+        ("nothing", Vec::new()),
+        ("no JSON", b"}{".to_vec()),
+        ("no UTF-8", vec![b'"', 0xff, 0xfe, b'"']),
+        ("a number", b"1e999".to_vec()),
+        ("deep lists", "[".repeat(50_000).into_bytes()),
+        ("deep objects", "{\"versions\":".repeat(50_000).into_bytes()),
+        ("zeros", vec![0; 1000]),
+    ];
+    for row in ROWS.iter().filter(|row| ["PUT", "POST"].contains(&row.method)) {
+        let address = row.address.replace("PKG", "@acme%2fthing").replace("REV", &revision);
+        for (what, body) in &bodies {
+            let method = Method::from_bytes(row.method.as_bytes()).unwrap();
+            let answer = owner.send(method, &address, &[], body.clone()).await;
+            let status = answer.status.as_u16();
+            assert!(
+                [400, 413].contains(&status),
+                "{} {} with {what}: {status} {}",
+                row.method,
+                row.path,
+                answer.text()
+            );
+            refused(&answer, status);
+        }
+    }
+    assert_eq!(app.stored(), before);
 }
 
 /// The same request for a package that is there, one that is not, and one of the upstream must look the same to somebody
