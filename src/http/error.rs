@@ -86,6 +86,7 @@ kinds! {
     DAMAGED = "damaged", INTERNAL_SERVER_ERROR, "A stored document cannot be read; it was left as it is, and the log tells which.";
     UPSTREAM_FAILED = "upstream_failed", BAD_GATEWAY, "The upstream registry failed, and nothing kept here can stand in.";
     UPSTREAM_REFUSED = "upstream_refused", BAD_GATEWAY, "The upstream registry refused the request: check its token in the settings.";
+    UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";
     UPSTREAM_TIMED_OUT = "upstream_timed_out", GATEWAY_TIMEOUT, "The upstream registry did not answer in time.";
     STORAGE_UNAVAILABLE = "storage_unavailable", SERVICE_UNAVAILABLE, "The storage does not answer: nothing was changed that was not acknowledged, try again.";
     STORAGE_FULL = "storage_full", INSUFFICIENT_STORAGE, "The storage is full: nothing was changed.";
@@ -300,11 +301,7 @@ fn upstream_error(error: upstream::Error) -> ApiError {
             ),
         ),
         E::Timeout => ApiError::new(&UPSTREAM_TIMED_OUT),
-        E::Throttled { retry_after } => ApiError::saying(
-            &STORAGE_UNAVAILABLE,
-            "The upstream registry asks to come back later, and nothing kept here can stand in.",
-        )
-        .retry_after(*retry_after),
+        E::Throttled { retry_after } => ApiError::new(&UPSTREAM_BUSY).retry_after(*retry_after),
         E::CircuitOpen { retry_after } => ApiError::saying(
             &UPSTREAM_FAILED,
             "The upstream registry failed repeatedly and is left alone for a moment; nothing kept here can stand in.",
