@@ -22,7 +22,7 @@ use crate::settings::{DEFAULT_UPSTREAM, Flags, Loaded, Settings};
     about,
     after_help = "\
 Examples:
-  holdfast serve                              the registry on http://127.0.0.1:4873
+  holdfast serve                              the registry on http://localhost:4873
   holdfast serve --listen 0.0.0.0:4873 --public-url https://npm.example/
   holdfast doctor                             is everything well?
   holdfast config show                        every setting and where it came from"

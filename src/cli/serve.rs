@@ -124,7 +124,9 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
 /// Says what is going on and what to type next.
 fn greet(settings: &Settings, port: u16) {
     let local = settings.local_url(port);
-    let registry = settings.server.public_url.as_ref().map_or_else(|| format!("{local}/"), ToString::to_string);
+    // Clients keep a token under the address that was typed: so everything that tells one tells `localhost`.
+    let typed = local.replace("//127.0.0.1:", "//localhost:");
+    let registry = settings.server.public_url.as_ref().map_or_else(|| format!("{typed}/"), ToString::to_string);
     let upstreams: Vec<String> = settings
         .upstreams
         .iter()
