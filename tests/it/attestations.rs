@@ -51,7 +51,7 @@ async fn a_bundle_is_kept_and_served_where_the_document_says() {
             let attestations = answer.ok().json()["versions"]["1.0.0"]["dist"]["attestations"].clone();
             assert_eq!(attestations["provenance"]["predicateType"], PREDICATE);
             let url = attestations["url"].as_str().unwrap();
-            let path = url.strip_prefix("http://registry.test:4873").unwrap();
+            let path = url.strip_prefix("http://localhost:4873").unwrap();
             let found = app.anybody().get(path).await.ok().json();
             assert_eq!(found, json!({ "attestations": [{ "predicateType": PREDICATE, "bundle": sent }] }));
         }

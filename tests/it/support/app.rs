@@ -50,6 +50,8 @@ impl TestApp {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
         directory.path().clone_into(&mut settings.storage.directory);
+        settings.access.anonymous_read = Auto::Open;
+        settings.access.registration = Auto::Open;
         change(&mut settings);
         let clock = Clock::held_at(START.parse().unwrap());
         let store = Store::open(directory.path()).unwrap();
@@ -57,7 +59,7 @@ impl TestApp {
         let anybody = Caller {
             service: HttpService::new(app.clone()),
             peer: "127.0.0.1:50000".parse().unwrap(),
-            headers: vec![("host", "registry.test:4873".to_owned())],
+            headers: vec![("host", "localhost:4873".to_owned())],
         };
         Self { app, clock, anybody, directory }
     }

@@ -146,7 +146,7 @@ impl InProcess {
         headers: &[(&str, &str)],
         body: Body,
     ) -> (StatusCode, HeaderMap, BodyDataStream) {
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "registry.example.test");
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
