@@ -1,6 +1,6 @@
 //! The application without a process and without a socket: for tests that hold the clock, or break the store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,13 +117,29 @@ impl Plan {
         std::fs::read_dir(self.data().join("-/staging")).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     }
 
-    /// Every file of the cache of upstreams, relative to it.
+    /// What is kept of upstreams' packages, such as `left/full.json`; not that there is none.
     pub(crate) fn cached(&self) -> Vec<String> {
         let root = self.data().join("-/cache");
         let mut found = Vec::new();
-        files_below(&root, &mut |path| found.push(path.strip_prefix(&root).unwrap().display().to_string()));
+        files_below(&root, &mut |path| {
+            // Each upstream has a folder of its own.
+            let relative = path.strip_prefix(&root).unwrap().display().to_string();
+            found.push(relative.split_once('/').unwrap().1.to_owned());
+        });
+        found.retain(|file| !file.ends_with("/absent.json"));
         found.sort();
         found
+    }
+
+    /// Where a file of the cache lies, by what [`Plan::cached`] calls it.
+    pub(crate) fn cached_file(&self, name: &str) -> PathBuf {
+        let mut found = None;
+        files_below(&self.data().join("-/cache"), &mut |path| {
+            if path.ends_with(name) {
+                found = Some(path.to_owned());
+            }
+        });
+        found.unwrap()
     }
 }
 
