@@ -109,3 +109,34 @@ pub fn stars(user: &str) -> Key {
 pub fn index_running() -> Key {
     Key("-/catalog/running".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_of_a_key_is_a_possible_file_name() {
+        let name: PackageName = "n".repeat(214).parse().unwrap();
+        let longest = |last: &str| format!("1.0.0-{}{last}", "v".repeat(249)).parse::<Version>().unwrap();
+        let digest = "0123456789abcdef".repeat(2);
+        let keys = |last: &str| {
+            let version = longest(last);
+            [
+                tarball(&name, &version, &digest),
+                attestations(&name, &version, &digest),
+                cached_tarball("default", &name, &version),
+                user(&format!("{}{last}", "ü".repeat(106))),
+                stars(&format!("{}{last}", "ü".repeat(106))),
+            ]
+        };
+        for (one, other) in keys("1").iter().zip(&keys("2")) {
+            assert_ne!(one, other);
+            assert!(one.as_str().split('/').all(|part| part.len() <= 255), "{one}");
+        }
+        let short = "1.0.0-beta.1".parse().unwrap();
+        assert_eq!(
+            cached_tarball("default", &name, &short).as_str(),
+            format!("-/cache/default/{name}/1.0.0-beta.1.tgz")
+        );
+    }
+}
