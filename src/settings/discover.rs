@@ -80,7 +80,10 @@ pub fn remember(directory: &Path, found: &Discovered) -> io::Result<PathBuf> {
         found.source,
         toml::Value::String(found.url.to_string()),
     );
-    std::fs::write(&path, text)?;
+    // Whole or not at all: half a file would keep the next start from starting.
+    let unfinished = path.with_extension("toml.new");
+    std::fs::write(&unfinished, text)?;
+    std::fs::rename(&unfinished, &path)?;
     Ok(path)
 }
 
