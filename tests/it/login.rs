@@ -140,9 +140,10 @@ async fn a_password_travels_on_private_lines_only() {
     app.user("alice").await;
     let basic = format!("Basic {}", STANDARD.encode(format!("alice:{PASSWORD}")));
     for (peer, scheme, is_private) in [
-        ("127.0.0.1:1", "https", true),
+        ("127.0.0.1:1", "", true),
         ("[::1]:1", "", true),
         // Somebody passed this on who was not declared.
+        ("127.0.0.1:1", "https", false),
         ("[::1]:1", "http", false),
         ("[::ffff:127.0.0.1]:1", "", true),
         ("10.1.2.3:1", "https", true),
