@@ -246,7 +246,7 @@ impl From<Error> for ApiError {
             Error::Storage(error) => storage_error(error),
             Error::Damaged => Self::new(&DAMAGED).because(Error::Damaged),
             Error::Search(error) => Self::new(&INTERNAL).because(error),
-            Error::Interrupted => Self::new(&STORAGE_UNAVAILABLE).retry_after(None).because(Error::Interrupted),
+            Error::Interrupted | Error::Superseded => Self::new(&STORAGE_UNAVAILABLE).retry_after(None).because(error),
         }
     }
 }

@@ -10,7 +10,9 @@ use super::error::ApiError;
 use super::extract::{From, Identity, Package, Wanted};
 use super::{negotiate, respond};
 use crate::app::App;
-use crate::registry::{Encoding, Packument};
+use crate::auth::Caller;
+use crate::npm::PackageName;
+use crate::registry::{Encoding, Error, Packument};
 
 /// The document, in the form and coding that the client asks for, or 304 when it has it.
 pub(super) async fn get(
@@ -20,16 +22,30 @@ pub(super) async fn get(
     Package(name): Package,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let packument = app.registry.packument(&caller, &name, negotiate::form(&headers)).await?;
-    let etag = packument.etag(&origin.base);
+    match answer(&app, &caller, &name, &origin.base, &headers).await {
+        // Once more: what replaced it is there now.
+        Err(Error::Superseded) => Ok(answer(&app, &caller, &name, &origin.base, &headers).await?),
+        other => Ok(other?),
+    }
+}
+
+async fn answer(
+    app: &App,
+    caller: &Caller,
+    name: &PackageName,
+    base: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Error> {
+    let packument = app.registry.packument(caller, name, negotiate::form(headers)).await?;
+    let etag = packument.etag(base);
     let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
-    let is_unchanged = negotiate::is_unchanged(&headers, &etag, modified);
+    let is_unchanged = negotiate::is_unchanged(headers, &etag, modified);
     let validators = validators(&packument, &etag, app.registry.is_public());
     if is_unchanged {
         return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
     }
-    let encoding = negotiate::encoding(&headers);
-    let bytes = app.registry.render(&packument, &origin.base, encoding).await?;
+    let encoding = negotiate::encoding(headers);
+    let bytes = app.registry.render(&packument, base, encoding).await?;
     let mut response = (validators, Body::from(bytes)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(packument.form.media_type()));

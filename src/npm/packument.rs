@@ -200,6 +200,11 @@ impl<'a> HostedPackument<'a> {
         self.versions.keys()
     }
 
+    /// All versions, number and object, in the order of publication.
+    pub fn versions(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.versions.iter()
+    }
+
     /// A version's object.
     pub fn version(&self, number: &str) -> Option<&RawValue> {
         self.versions.get(number)

@@ -11,41 +11,60 @@ use serde_json::{Map, Value};
 use super::source::Route;
 use super::{Error, Registry};
 use crate::auth::Caller;
-use crate::npm::PackageName;
-use crate::upstream::{AuditPath, Upstream};
+use crate::npm::{Integrity, PackageName, Range, RawObject, Version, raw};
+use crate::upstream::{self, AuditPath, Upstream};
 
 /// Deeper nesting than any real dependency tree.
 const MAX_TREE_DEPTH: usize = 100;
+/// Values in a tree: some ten for each of fifty thousand packages.
+const MAX_TREE_VALUES: usize = 500_000;
+/// Names asked about at once.
+const MAX_NAMES: usize = 50_000;
 
 impl Registry {
     /// The bulk form: `{name: [versions]}` in, advisories by name out. Each upstream is asked for its own names only.
     pub async fn audit_bulk(&self, caller: &Caller, body: &Bytes) -> Result<Bytes, Error> {
         self.authorize_reading(caller)?;
-        let asked: Map<String, Value> =
-            serde_json::from_slice(body).map_err(|_| Error::Invalid("the body is not a map of names to versions"))?;
-        let mut by_upstream: BTreeMap<&str, (&Upstream, Map<String, Value>)> = BTreeMap::new();
-        for (text, versions) in &asked {
+        let asked = RawObject::parse(body).map_err(|_| Error::Invalid("the body is not a map of names to versions"))?;
+        if asked.len() > MAX_NAMES {
+            return Err(Error::Invalid("the body asks about too many packages at once"));
+        }
+        let mut by_upstream: BTreeMap<&str, (&Upstream, RawObject<'_>)> = BTreeMap::new();
+        for (text, versions) in asked.iter() {
             let Some(upstream) = self.upstream_of(text).await? else { continue };
-            let (_, names) = by_upstream.entry(upstream.name()).or_insert_with(|| (upstream, Map::new()));
-            names.insert(text.clone(), versions.clone());
+            let (_, names) = by_upstream.entry(upstream.name()).or_insert_with(|| (upstream, RawObject::default()));
+            names.push_raw(text, versions.to_owned());
         }
-        let mut report = Map::new();
+        let mut report = RawObject::default();
         for (upstream, names) in by_upstream.into_values() {
-            let body = Value::Object(names).to_string().into();
-            let answer = upstream.audit(AuditPath::Bulk, body).await?;
-            let advisories: Map<String, Value> = serde_json::from_slice(&answer)
-                .map_err(|_| crate::upstream::Error::BadAnswer("the audit report is not an object"))?;
-            report.extend(advisories);
+            let body = serde_json::to_vec(&names).map_err(|_| Error::Damaged)?;
+            let answer = upstream.audit(AuditPath::Bulk, body.into()).await?;
+            let advisories = RawObject::parse(&answer)
+                .map_err(|_| upstream::Error::BadAnswer("the audit report is not an object"))?;
+            for (name, advisories) in advisories.iter() {
+                report.push_raw(name, advisories.to_owned());
+            }
         }
-        Ok(Value::Object(report).to_string().into())
+        Ok(serde_json::to_vec(&report).map_err(|_| Error::Damaged)?.into())
     }
 
     /// The older forms: a whole dependency tree, which only the default upstream is asked about.
     pub async fn audit_tree(&self, caller: &Caller, path: AuditPath, body: &Bytes) -> Result<Bytes, Error> {
         self.authorize_reading(caller)?;
-        let mut tree: Map<String, Value> =
+        if raw::weight(body) > MAX_TREE_VALUES {
+            return Err(Error::Invalid("the dependency tree is too large"));
+        }
+        let tree: Map<String, Value> =
             serde_json::from_slice(body).map_err(|_| Error::Invalid("the body is not a dependency tree"))?;
-        let Some(upstream) = self.inner.sources.default_upstream() else { return Ok(no_findings()) };
+        if self.inner.sources.upstreams().next().is_none() {
+            return Ok(no_findings());
+        }
+        // Upstreams, but none for public packages: nobody can tell.
+        let upstream = self
+            .inner
+            .sources
+            .default_upstream()
+            .ok_or(upstream::Error::BadAnswer("none of them knows all packages"))?;
         let mut names = Vec::new();
         collect_names(&tree, &mut names, 0)?;
         let mut ours = std::collections::BTreeSet::new();
@@ -54,10 +73,11 @@ impl Registry {
                 ours.insert(name);
             }
         }
+        let mut sent = public_part(&tree, &|name| ours.contains(name));
         // The project's own name says as much as a dependency's.
-        tree.insert("name".to_owned(), "audited".into());
-        remove_names(&mut tree, &|name| ours.contains(name));
-        Ok(upstream.audit(path, Value::Object(tree).to_string().into()).await?)
+        sent.insert("name".to_owned(), "audited".into());
+        sent.insert("version".to_owned(), "0.0.0".into());
+        Ok(upstream.audit(path, Value::Object(sent).to_string().into()).await?)
     }
 
     /// The upstream that may hear of a name; `None` for names that are ours or that are no names.
@@ -103,17 +123,44 @@ fn collect_names(node: &Map<String, Value>, names: &mut Vec<String>, depth: usiz
     Ok(())
 }
 
-/// Takes names out of a tree, at every level; bounded, since the tree was walked before.
-fn remove_names(node: &mut Map<String, Value>, is_ours: &dyn Fn(&str) -> bool) {
-    node.shift_remove("install");
-    node.shift_remove("remove");
-    for member in ["requires", "dependencies"] {
-        let Some(entries) = node.get_mut(member).and_then(Value::as_object_mut) else { continue };
-        entries.retain(|name, _| !is_ours(name));
-        for child in entries.values_mut().filter_map(Value::as_object_mut) {
-            remove_names(child, is_ours);
+/// The part of a tree that may leave the house: names that are public, with plain versions and ranges. A version may be
+/// the address of a private repository, and a member that nobody knows may be anything. Bounded, since the tree was
+/// walked before.
+fn public_part(node: &Map<String, Value>, is_ours: &dyn Fn(&str) -> bool) -> Map<String, Value> {
+    let mut public = Map::new();
+    for (member, is_harmless) in HARMLESS {
+        if let Some(value) = node.get(*member).filter(|value| is_harmless(value)) {
+            public.insert((*member).to_owned(), value.clone());
         }
     }
+    if let Some(requires) = node.get("requires").and_then(Value::as_object) {
+        let kept = requires.iter().filter(|(name, range)| !is_ours(name) && is_range(range));
+        public.insert("requires".to_owned(), kept.map(|(name, range)| (name.clone(), range.clone())).collect());
+    }
+    if let Some(dependencies) = node.get("dependencies").and_then(Value::as_object) {
+        let kept = dependencies.iter().filter(|(name, _)| !is_ours(name));
+        let kept: Map<String, Value> = kept
+            .filter_map(|(name, child)| Some((name.clone(), Value::Object(public_part(child.as_object()?, is_ours)))))
+            .collect();
+        public.insert("dependencies".to_owned(), Value::Object(kept));
+    }
+    public
+}
+
+/// Whether a value tells nothing private.
+type IsHarmless = fn(&Value) -> bool;
+
+/// Members of a node that tell nothing private, when their values are of the right kind.
+const HARMLESS: &[(&str, IsHarmless)] = &[
+    ("version", |value| value.as_str().is_some_and(|text| text.parse::<Version>().is_ok())),
+    ("integrity", |value| value.as_str().is_some_and(|text| Integrity::parse(text).is_some())),
+    ("dev", Value::is_boolean),
+    ("optional", Value::is_boolean),
+    ("bundled", Value::is_boolean),
+];
+
+fn is_range(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.parse::<Range>().is_ok())
 }
 
 #[cfg(test)]
@@ -122,8 +169,9 @@ mod tests {
 
     #[test]
     fn names_of_ours_leave_the_tree_at_every_level() {
-        let mut tree: Map<String, Value> = serde_json::from_str(
+        let tree: Map<String, Value> = serde_json::from_str(
             r#"{"requires":{"a":"1","@acme/x":"1"},"install":["@acme/x@1"],"dependencies":{
+                "c":{"version":"git+ssh://git@acme.example/secret.git","requires":{"d":"npm:@acme/y@1"},"from":"acme"},
                 "a":{"version":"1","requires":{"@acme/x":"1"},"dependencies":{"@acme/x":{"version":"1"},"b":{"version":"1"}}},
                 "@acme/x":{"version":"1"}}}"#,
         )
@@ -131,8 +179,7 @@ mod tests {
         let mut names = Vec::new();
         collect_names(&tree, &mut names, 0).unwrap();
         assert!(names.contains(&"b".to_owned()));
-        remove_names(&mut tree, &|name| name.starts_with("@acme/"));
-        let text = Value::Object(tree).to_string();
+        let text = Value::Object(public_part(&tree, &|name| name.starts_with("@acme/"))).to_string();
         assert!(!text.contains("acme") && text.contains("\"b\""), "{text}");
     }
 }

@@ -110,6 +110,9 @@ pub enum Error {
     /// Stored bytes are not what was written. They are left alone.
     #[error("a stored document is damaged")]
     Damaged,
+    /// A document changed between finding it and reading it: find it again.
+    #[error("the document was replaced while it was read")]
+    Superseded,
     /// The search index failed.
     #[error("the search index failed")]
     Search(#[from] crate::search::Error),

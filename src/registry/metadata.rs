@@ -4,13 +4,16 @@
 //! A body is read as a wish to change a few things, never as a replacement: what a client has not touched, or read
 //! long ago, must not undo what others did since.
 
+use std::collections::{HashMap, HashSet};
+
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::packument::{EditError, HostedPackument, Maintainer};
-use crate::npm::{DistTag, PackageName, Version};
+use crate::npm::{DistTag, PackageName, RawObject, Version};
 
 /// Members of a version that can never change once it is published. A body may repeat them, not alter them.
 const IMMUTABLE: [&str; 7] =
@@ -40,15 +43,17 @@ impl Registry {
         revision: Option<String>,
     ) -> Result<(), Error> {
         let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
-        let body: Map<String, Value> =
-            serde_json::from_slice(&body).map_err(|_| Error::Invalid("the body is not a package document"))?;
+        let wish = {
+            let (body, user) = (body.clone(), user.name.clone());
+            self.off_thread(body.len(), move || Wish::read(&body, &user)).await?
+        };
         let head = self.require_hosted(name).await?;
-        if revision.is_some() && !body.contains_key("versions") {
-            self.check_new_owners(&body, &head.owners).await?;
+        if let (Some(_), Some(owners)) = (&revision, &wish.owners) {
+            self.check_new_owners(owners, &head.owners).await?;
         }
         let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
         let now = self.inner.clock.now();
-        let wants_star = wanted_star(&body, &user.name);
+        let wants_star = wish.star;
         let (removed, star) = self
             .to_the_end(async move {
                 if wants_star == Some(true) {
@@ -61,9 +66,8 @@ impl Registry {
                         let mut document = current
                             .filter(|document| document.head().exists)
                             .ok_or_else(|| Error::PackageNotFound(package_in.clone()))?;
-                        let body_revision = body.get("_rev").and_then(Value::as_str);
-                        document.check_revision(revision.as_deref().or(body_revision))?;
-                        let changes = Changes::between(&document, &body, revision.is_some(), &user_name)?;
+                        document.check_revision(revision.as_deref().or(wish.revision.as_deref()))?;
+                        let changes = Changes::between(&document, &body, wish, revision.is_some(), &user_name)?;
                         let owners = document.head().owners;
                         for action in changes.actions() {
                             authority.authorize(&caller, action, &package_in, &owners)?;
@@ -88,10 +92,10 @@ impl Registry {
     }
 
     /// Refuses owners without an account: whoever registered the name later would own the package.
-    async fn check_new_owners(&self, body: &Map<String, Value>, known: &[String]) -> Result<(), Error> {
-        for owner in owners_in(body)?.unwrap_or_default() {
+    async fn check_new_owners(&self, owners: &[Maintainer], known: &[String]) -> Result<(), Error> {
+        for owner in owners {
             if !known.contains(&owner.name) && self.inner.auth.account(&owner.name).await?.is_none() {
-                return Err(Error::UserNotFound(owner.name));
+                return Err(Error::UserNotFound(owner.name.clone()));
             }
         }
         Ok(())
@@ -102,43 +106,39 @@ impl Changes {
     /// What differs between what is stored and what the body shows, as far as it may be changed in this way.
     fn between(
         document: &HostedPackument<'_>,
-        body: &Map<String, Value>,
+        body: &[u8],
+        wish: Wish,
         has_path_revision: bool,
         user: &str,
     ) -> Result<Self, Error> {
-        let mut changes = Self::default();
-        let versions = match body.get("versions") {
-            None => None,
-            Some(Value::Object(versions)) => Some(versions),
-            Some(_) => return Err(Error::Invalid("`versions` must be an object")),
+        let body = parse(body)?;
+        let mut changes =
+            Self { star: wish.star.filter(|wanted| *wanted != document.is_starred_by(user)), ..Self::default() };
+        let Some(versions) = body.input("versions") else {
+            // npm's and yarn's `owner` send the list of owners and nothing else.
+            changes.owners = wish.owners.filter(|_| has_path_revision);
+            return Ok(changes);
         };
-        for (number, proposed) in versions.into_iter().flatten() {
-            let stored = document.version(number).ok_or_else(|| EditError::NoSuchVersion(number.clone()))?;
+        let versions = RawObject::from_raw(versions).ok_or(Error::Invalid("`versions` must be an object"))?;
+        let stored: HashMap<&str, &RawValue> = document.versions().collect();
+        for (number, proposed) in versions.iter() {
+            let stored = stored.get(number).ok_or_else(|| EditError::NoSuchVersion(number.to_owned()))?;
             let stored: Map<String, Value> = serde_json::from_str(stored.get()).map_err(|_| Error::Damaged)?;
-            let proposed = proposed.as_object().ok_or(Error::Invalid("a version must be an object"))?;
-            check_immutable(number, &stored, proposed)?;
+            let proposed: Map<String, Value> =
+                serde_json::from_str(proposed.get()).map_err(|_| Error::Invalid("a version must be an object"))?;
+            check_immutable(number, &stored, &proposed)?;
             let message = |version: &Map<String, Value>| {
                 version.get("deprecated").and_then(Value::as_str).filter(|text| !text.is_empty()).map(ToOwned::to_owned)
             };
-            if message(&stored) != message(proposed) {
-                changes.deprecations.push((number.clone(), message(proposed)));
+            if message(&stored) != message(&proposed) {
+                changes.deprecations.push((number.to_owned(), message(&proposed)));
             }
         }
-        changes.star = wanted_star(body, user).filter(|wanted| *wanted != document.is_starred_by(user));
-        if !has_path_revision {
-            return Ok(changes);
-        }
-        match versions {
-            Some(versions) => {
-                changes.removed = document
-                    .version_numbers()
-                    .filter(|number| !versions.contains_key(*number))
-                    .map(ToOwned::to_owned)
-                    .collect();
-                changes.tags = changed_tags(document, body, &changes.removed)?;
-            }
-            // npm's and yarn's `owner` send the list of owners and nothing else.
-            None => changes.owners = owners_in(body)?,
+        if has_path_revision {
+            let kept: HashSet<&str> = versions.keys().collect();
+            let removed = document.version_numbers().filter(|number| !kept.contains(number));
+            changes.removed = removed.map(ToOwned::to_owned).collect();
+            changes.tags = changed_tags(document, &body, &changes.removed)?;
         }
         Ok(changes)
     }
@@ -173,10 +173,31 @@ impl Changes {
     }
 }
 
-/// Whether the body shows the user's star; `None` when it says nothing of stars.
-fn wanted_star(body: &Map<String, Value>, user: &str) -> Option<bool> {
-    let users = body.get("users")?.as_object()?;
-    Some(users.get(user).is_some_and(|value| value != &Value::Bool(false)))
+/// The parts of a body that are looked at before the package is.
+#[derive(Debug, Clone)]
+struct Wish {
+    revision: Option<String>,
+    /// Whether the body shows the user's star; `None` when it says nothing of stars.
+    star: Option<bool>,
+    owners: Option<Vec<Maintainer>>,
+}
+
+impl Wish {
+    fn read(body: &[u8], user: &str) -> Result<Self, Error> {
+        let body = parse(body)?;
+        let star = body.object("users").map(|users| users.get(user).is_some_and(|value| value.get() != "false"));
+        // A whole document has owners too, as they were when it was read; they are no wish.
+        let owners = body.input("maintainers").filter(|_| body.get("versions").is_none());
+        let owners = owners.map(|raw| {
+            serde_json::from_str(raw.get())
+                .map_err(|_| Error::Invalid("`maintainers` must be a list of objects with a `name`"))
+        });
+        Ok(Self { revision: body.text("_rev"), star, owners: owners.transpose()? })
+    }
+}
+
+fn parse(body: &[u8]) -> Result<RawObject<'_>, Error> {
+    RawObject::parse(body).map_err(|_| Error::Invalid("the body is not a package document"))
 }
 
 fn check_immutable(number: &str, stored: &Map<String, Value>, proposed: &Map<String, Value>) -> Result<(), Error> {
@@ -200,12 +221,14 @@ fn check_immutable(number: &str, stored: &Map<String, Value>, proposed: &Map<Str
 /// Tags that the client moved, which `npm unpublish` does with `latest`. Tags of removed versions go by themselves.
 fn changed_tags(
     document: &HostedPackument<'_>,
-    body: &Map<String, Value>,
+    body: &RawObject<'_>,
     removed: &[String],
 ) -> Result<Vec<(DistTag, Version)>, Error> {
-    let Some(tags) = body.get("dist-tags").and_then(Value::as_object) else { return Ok(Vec::new()) };
+    let Some(tags) = body.get("dist-tags") else { return Ok(Vec::new()) };
+    let tags: Map<String, Value> =
+        serde_json::from_str(tags.get()).map_err(|_| Error::Invalid("`dist-tags` must be an object"))?;
     let mut changed = Vec::new();
-    for (tag, target) in tags {
+    for (tag, target) in &tags {
         let number = target.as_str().ok_or(Error::Invalid("a tag must name a version"))?;
         if document.dist_tags().get(tag).map(String::as_str) == Some(number)
             || removed.iter().any(|gone| gone == number)
@@ -216,11 +239,4 @@ fn changed_tags(
         changed.push((tag.parse()?, version));
     }
     Ok(changed)
-}
-
-fn owners_in(body: &Map<String, Value>) -> Result<Option<Vec<Maintainer>>, Error> {
-    let Some(maintainers) = body.get("maintainers") else { return Ok(None) };
-    serde_json::from_value(maintainers.clone())
-        .map(Some)
-        .map_err(|_| Error::Invalid("`maintainers` must be a list of objects with a `name`"))
 }

@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -27,6 +28,8 @@ use crate::upstream::{self, Fetched, PackumentAnswer, Upstream, Validators};
 const REMEMBERED: usize = 50_000;
 /// A header line is a few hundred bytes; this much is read to find its end.
 const MAX_HEADER_BYTES: u64 = 4096;
+/// How long a revalidation may take before the copy at hand is served. Yarn classic gives up after 30 s.
+const PATIENCE_WITH_A_COPY: Duration = Duration::from_secs(5);
 
 /// What is known of an upstream's document without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(super) struct Found {
     pub(super) document: Arc<ProxiedDocument>,
     /// The upstream could not be asked whether it still holds.
     pub(super) is_stale: bool,
+    /// When the upstream last said so; `None` for a document found in the store after a restart.
+    pub(super) fetched_at: Option<Timestamp>,
 }
 
 /// A document that was had, and when.
@@ -55,6 +60,12 @@ struct Remembered {
     kept: Kept,
     /// `None` for a document found in the store after a restart: never fresh.
     fetched_at: Option<Timestamp>,
+}
+
+impl Remembered {
+    fn as_found(&self, is_stale: bool) -> Found {
+        Found { document: Arc::clone(&self.document), is_stale, fetched_at: self.fetched_at }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -127,7 +138,7 @@ impl Registry {
         if let Some(remembered) = &remembered
             && remembered.fetched_at.is_some_and(|at| self.is_fresh(upstream, remembered.kept, at))
         {
-            return Ok(Found { document: Arc::clone(&remembered.document), is_stale: false });
+            return Ok(remembered.as_found(false));
         }
         self.revalidated(upstream, id, remembered).await
     }
@@ -159,16 +170,25 @@ impl Registry {
             }
             this.fetch_document(&upstream, flight_id, known).await
         };
-        match self.inner.proxied.flights.run(id, fetch).await.map_err(|_| Error::Interrupted)? {
-            Ok(Some(fetched)) => Ok(Found { document: fetched.document, is_stale: false }),
-            Ok(None) => Err(Error::PackageNotFound(name)),
-            Err(error) => match remembered {
-                Some(kept) if error.is_transient() => {
-                    tracing::warn!(package.name = %name, %error, "serving a stale packument");
-                    Ok(Found { document: kept.document, is_stale: true })
-                }
-                _ => Err(error.into()),
-            },
+        let flight = self.inner.proxied.flights.run(id, fetch);
+        let Some(kept) = remembered else {
+            let fetched = flight.await.map_err(|_| Error::Interrupted)??;
+            return fetched.map(|fetched| fetched.as_found(false)).ok_or(Error::PackageNotFound(name));
+        };
+        // With a copy at hand nobody waits until a silent upstream has timed out; the flight goes on without them.
+        match tokio::time::timeout(PATIENCE_WITH_A_COPY, flight).await {
+            Ok(Ok(Ok(Some(fetched)))) => Ok(fetched.as_found(false)),
+            Ok(Ok(Ok(None))) => Err(Error::PackageNotFound(name)),
+            Ok(Ok(Err(error))) if !error.is_transient() => Err(error.into()),
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(package.name = %name, %error, "serving a stale packument");
+                Ok(kept.as_found(true))
+            }
+            Ok(Err(_)) => Err(Error::Interrupted),
+            Err(_) => {
+                tracing::warn!(package.name = %name, "serving a stale packument: the upstream does not answer");
+                Ok(kept.as_found(true))
+            }
         }
     }
 
@@ -338,6 +358,35 @@ impl Registry {
             Ok(()) | Err(storage::Error::NotFound) => {}
             Err(error) => tracing::warn!(storage.key = %key, %error, "a cached object could not be removed"),
         }
+    }
+
+    /// The body of a kept document of a certain revision.
+    ///
+    /// # Errors
+    /// [`Error::Superseded`] when another revision is there by now: look for the document again.
+    pub(super) async fn proxied_revision(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        form: Form,
+        revision: &str,
+    ) -> Result<Bytes, Error> {
+        let body = self.proxied_bytes(upstream, name, form).await?;
+        let expected = revision.to_owned();
+        let is_expected = {
+            let body = body.clone();
+            self.off_thread(body.len(), move || Ok(sha256_hex(&body) == expected)).await?
+        };
+        if is_expected {
+            return Ok(body);
+        }
+        // What is remembered must not stay behind what is stored.
+        self.inner.proxied.remembered.remove(&DocumentId {
+            upstream: upstream.cache_name().to_owned(),
+            name: name.clone(),
+            form,
+        });
+        Err(Error::Superseded)
     }
 
     /// The body of a kept document, checked against its hash. One that was damaged, or that somebody deleted, is

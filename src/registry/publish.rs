@@ -17,12 +17,16 @@ use crate::keys;
 use crate::npm::integrity::Hasher;
 use crate::npm::packument::{HostedPackument, Publication};
 use crate::npm::publish_body::{SplitBody, Splitter, TarballAttachment};
-use crate::npm::tarball::{self, Inspection};
-use crate::npm::{Digests, DistTag, PackageName, Version, manifest};
+use crate::npm::tarball::{self, Inspection, TarballError};
+use crate::npm::{Digests, DistTag, PackageName, Version, manifest, raw};
 use crate::storage::{self, Existing, Upload};
 
 /// Decoded bytes are handed to the disk in pieces of at least this size.
 const STAGE_BYTES: usize = 256 * 1024;
+/// Values in a publish document: what npm 6 sends again after a conflict has all old versions in it.
+const MAX_VALUES: usize = 1_000_000;
+/// A version's manifest in the packument.
+const MAX_VERSION_BYTES: usize = 1024 * 1024;
 /// What npm writes when a package has no readme.
 const NO_README: &str = "ERROR: No README data found!";
 
@@ -125,6 +129,9 @@ impl Intake {
 
     async fn commit(self, document: &[u8], attachment: TarballAttachment) -> Result<Published, Error> {
         let Self { registry, user, caller, name, hasher, upload, .. } = self;
+        if raw::weight(document) > MAX_VALUES {
+            return Err(Error::Invalid("the document has more values than any package needs"));
+        }
         let document: Document =
             serde_json::from_slice(document).map_err(|_| Error::Invalid("the body is not a publish document"))?;
         let (version, tag, published) = document.new_version(&name, &attachment)?;
@@ -142,6 +149,9 @@ impl Intake {
             document.readme(&published).or_else(|| staged.inspection.readme.as_ref().map(|readme| readme.text.clone()));
         let digest = staged.digests.short();
         let manifest = public_manifest(&name, &version, published, &staged, &user, bundle.as_ref());
+        if serde_json::to_vec(&manifest).map_or(usize::MAX, |text| text.len()) > MAX_VERSION_BYTES {
+            return Err(Error::Invalid("the version's manifest is larger than 1 MiB, which every reader would load"));
+        }
         let publication = Publication {
             version: version.clone(),
             manifest,
@@ -215,7 +225,12 @@ impl Registry {
         let limits = self.inner.limits.tarball;
         let inspection = upload
             .inspect(move |reader: &mut dyn Read| tarball::inspect(std::io::BufReader::new(reader), &limits))
-            .await??;
+            .await?
+            .map_err(|error| match error {
+                // The disk's fault, not the tarball's.
+                TarballError::Read(error) => Error::Storage(error.into()),
+                other => other.into(),
+            })?;
         Ok(Staged { upload, digests, inspection })
     }
 
@@ -382,6 +397,11 @@ fn public_manifest(
     });
     if let Some(predicate) = bundle.and_then(super::attestations::predicate_type) {
         dist["attestations"] = serde_json::json!({ "url": "", "provenance": { "predicateType": predicate } });
+    }
+    // Clients write `bin` in several ways; installers are promised one.
+    let bins = manifest::bins(&manifest);
+    if !bins.is_empty() {
+        manifest.insert("bin".to_owned(), serde_json::json!(bins));
     }
     manifest.insert("version".to_owned(), version.to_string().into());
     manifest.insert("_id".to_owned(), format!("{name}@{version}").into());

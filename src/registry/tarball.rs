@@ -26,6 +26,8 @@ use crate::upstream::{self, Upstream};
 
 /// Hosted tarballs whose key is remembered; about 300 bytes each.
 const REMEMBERED_KEYS: usize = 20_000;
+/// A document younger than this is not asked for again because it lacks a version.
+const ASK_AGAIN_MILLIS: i64 = 10_000;
 
 /// A tarball that was found.
 pub enum TarballBytes {
@@ -109,8 +111,8 @@ impl Registry {
         let not_found = || Error::TarballNotFound { name: name.clone(), file: file.to_owned() };
         let head = self.hosted_head(name).await?;
         self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
-        let version: Version =
-            render::version_in_file_name(name, file).and_then(|text| text.parse().ok()).ok_or_else(not_found)?;
+        let number = render::version_in_file_name(name, file).ok_or_else(not_found)?;
+        let version: Version = number.parse().map_err(|_| not_found())?;
         if let Some(head) = head {
             let key = self.hosted_tarball_key(name, &version, &head.revision).await?.ok_or_else(not_found)?;
             let download = match self.inner.store.open_object(&key).await {
@@ -120,7 +122,7 @@ impl Registry {
             return Ok(TarballBytes::Stored(download));
         }
         let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(not_found()) };
-        self.proxied_tarball(upstream, name, &version, not_found).await
+        self.proxied_tarball(upstream, name, number, &version, not_found).await
     }
 
     async fn hosted_tarball_key(
@@ -158,8 +160,9 @@ impl Registry {
         &self,
         upstream: &Upstream,
         name: &PackageName,
+        number: &str,
         version: &Version,
-        not_found: impl FnOnce() -> Error,
+        not_found: impl Fn() -> Error,
     ) -> Result<TarballBytes, Error> {
         let key = keys::cached_tarball(upstream.cache_name(), name, version);
         match self.inner.store.open_object(&key).await {
@@ -170,12 +173,16 @@ impl Registry {
         if let Some(transfer) = self.inner.transfers.running(&key) {
             return Ok(transfer.into_bytes());
         }
-        let Some(expected) = self.expected_tarball(upstream, name, version).await? else { return Err(not_found()) };
+        let Some(expected) = self.expected_tarball(upstream, name, number, version).await? else {
+            return Err(not_found());
+        };
         let (this, upstream, flight_key) = (self.clone(), upstream.clone(), key.clone());
         let start = async move { this.start_transfer(&upstream, flight_key, expected).await.map_err(Arc::new) };
         match self.inner.transfers.starts.run(key.clone(), start).await.map_err(|_| Error::Interrupted)? {
             Ok(Start::Running(transfer)) => Ok(transfer.into_bytes()),
             Ok(Start::Kept) => Ok(TarballBytes::Stored(self.inner.store.open_object(&key).await?)),
+            // The document names a file that the upstream does not have.
+            Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => Err(not_found()),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
         }
     }
@@ -186,34 +193,42 @@ impl Registry {
         &self,
         upstream: &Upstream,
         name: &PackageName,
+        number: &str,
         version: &Version,
     ) -> Result<Option<Expected>, Error> {
         let found = self.proxied_document(upstream, name, Form::Abbreviated).await?;
-        let kept = self.expected_in(upstream, name, version, found.document.form).await?;
-        if kept.is_some() || found.is_stale {
+        let kept = self.expected_in(upstream, name, number, version, found.document.form).await?;
+        // Asked a moment ago: a stranger who makes numbers up must not have the upstream asked for each.
+        let is_young = found
+            .fetched_at
+            .is_some_and(|at| (0..ASK_AGAIN_MILLIS).contains(&(self.inner.clock.now().as_millis() - at.as_millis())));
+        if kept.is_some() || found.is_stale || is_young {
             return Ok(kept);
         }
         let renewed = self.proxied_document_anew(upstream, name, Form::Abbreviated).await?;
         if renewed.document.revision == found.document.revision {
             return Ok(None);
         }
-        self.expected_in(upstream, name, version, renewed.document.form).await
+        self.expected_in(upstream, name, number, version, renewed.document.form).await
     }
 
     async fn expected_in(
         &self,
         upstream: &Upstream,
         name: &PackageName,
+        number: &str,
         version: &Version,
         form: Form,
     ) -> Result<Option<Expected>, Error> {
         let body = self.proxied_bytes(upstream, name, form).await?;
-        let number = version.to_string();
+        // As the document spells it, which may be with build metadata, else as everybody does.
+        let spellings = [number.to_owned(), version.to_string()];
         let (upstream, name) = (upstream.clone(), name.clone());
         self.off_thread(body.len(), move || {
             let document = RawObject::parse(&body).map_err(|_| Error::Damaged)?;
             let Some(versions) = document.object("versions") else { return Ok(None) };
-            let Some(version) = versions.get(&number) else { return Ok(None) };
+            let found = spellings.iter().find_map(|number| versions.get(number));
+            let Some(version) = found else { return Ok(None) };
             expected_of(&upstream, &name, version).map(Some).map_err(Error::from)
         })
         .await
