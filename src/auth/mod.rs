@@ -362,6 +362,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_token_is_revoked_even_if_nobody_waits_for_it() {
+        let (_directory, auth) = auth(true);
+        for _ in 0..20 {
+            let token = auth.sign_in("ann", "secret".to_owned(), "").await.unwrap();
+            auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
+            {
+                let revoking = auth.revoke(&token);
+                tokio::pin!(revoking);
+                // Begun, and given up like a client that closes its connection.
+                assert!(futures::poll!(&mut revoking).is_pending());
+            }
+            auth.tasks.close();
+            auth.tasks.wait().await;
+            auth.tasks.reopen();
+            let refused = auth.authenticate(Credentials::Bearer(token)).await;
+            assert!(matches!(refused, Err(Error::UnknownToken)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_was_removed_by_hand_is_forgotten_in_a_minute() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Clock::held_at("2026-11-23T12:00:00.000Z".parse().unwrap());
+        let store = Store::open(directory.path()).unwrap();
+        let auth = Auth::new(store.clone(), clock.clone(), TaskTracker::new(), true);
+        let token = auth.sign_in("ann", "secret".to_owned(), "").await.unwrap();
+        auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
+        store.delete(&keys::token(token.hash().as_str())).await.unwrap();
+        auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
+        clock.advance(std::time::Duration::from_mins(1));
+        assert!(matches!(auth.authenticate(Credentials::Bearer(token)).await, Err(Error::UnknownToken)));
+    }
+
+    #[tokio::test]
     async fn strangers_cannot_register_where_that_is_closed() {
         let (_directory, auth) = auth(false);
         assert!(matches!(auth.sign_in("ann", "x".to_owned(), "").await, Err(Error::RegistrationClosed)));

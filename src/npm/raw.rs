@@ -237,6 +237,14 @@ mod tests {
     }
 
     #[test]
+    fn many_repeated_keys_are_read_in_one_pass() {
+        // Quadratic work on this took minutes.
+        let text = format!("{{{}\"b\":2}}", "\"a\":1,".repeat(300_000));
+        assert_eq!(RawObject::parse(text.as_bytes()).unwrap().keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(weight(text.as_bytes()) >= 300_000);
+    }
+
+    #[test]
     fn only_objects_are_read() {
         for text in ["[]", "1", "null", "", "{", r#"{"a":}"#, r#"{"a":1}x"#] {
             assert!(RawObject::parse(text.as_bytes()).is_err(), "{text}");

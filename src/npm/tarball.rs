@@ -782,6 +782,19 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_of_headers_alone_is_bounded_too() {
+        let mut builder = Builder::new();
+        for _ in 0..200 {
+            builder = builder.entry(EntryType::XGlobalHeader, "pax_global_header", "");
+        }
+        let bytes = builder.gzip();
+        let few = Limits { max_entries: 100, ..LIMITS };
+        assert!(matches!(inspect(bytes.as_slice(), &few), Err(TarballError::TooManyEntries)));
+        let small = Limits { max_entries: 1000, max_unpacked_bytes: 100 * BLOCK_BYTES, ..LIMITS };
+        assert!(matches!(inspect(bytes.as_slice(), &small), Err(TarballError::TooLarge)));
+    }
+
+    #[test]
     fn bombs_are_left_before_they_are_read() {
         /// Counts what is taken of an endless tarball.
         struct Endless {

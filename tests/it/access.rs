@@ -35,3 +35,13 @@ async fn the_server_answers_for_itself() {
     let answer = app.anybody().send(Method::HEAD, "/-/ping", &[], Body::empty()).await.ok();
     assert!(answer.body.is_empty());
 }
+
+#[tokio::test]
+async fn a_page_that_was_led_here_by_its_name_is_turned_away() {
+    let app = TestApp::new();
+    for host in ["evil.test", "localhost.evil.test:4873"] {
+        refused(&app.anybody().to_host(host).get("/-/ping").await, 421);
+    }
+    refused(&app.anybody().with("x-forwarded-for", "203.0.113.7").get("/-/ping").await, 421);
+    app.anybody().to_host("127.0.0.1:4873").get("/-/ping").await.ok();
+}

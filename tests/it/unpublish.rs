@@ -141,3 +141,15 @@ async fn only_owners_unpublish() {
     }
     assert_eq!(app.stored(), before);
 }
+
+#[tokio::test]
+async fn a_name_that_was_given_up_is_not_free_for_others() {
+    let (app, alice) = published().await;
+    let document = alice.get("/@acme%2ftool?write=true").await.ok().json();
+    alice.delete(&format!("{PATH}/-rev/{}", document["_rev"].as_str().unwrap())).await.ok();
+    let next = Tarball::new("@acme/tool", "9.0.0");
+    refused(&app.user("mallory").await.publish(&next).await, 403);
+    alice.publish(&next).await.ok();
+    let owners = app.anybody().document("@acme/tool").await["maintainers"].clone();
+    assert_eq!(owners[0]["name"], "alice");
+}
