@@ -450,6 +450,8 @@ fn truncated(text: &str, max_bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const NOW: &str = "2026-11-23T12:00:00.000Z";
@@ -582,5 +584,77 @@ mod tests {
         let stored = json(&document.into_stored("r", now()).unwrap());
         assert!(stored.get("_attachments").is_none());
         assert_eq!(stored["versions"].as_object().unwrap().len(), 2);
+    }
+
+    /// Anything that somebody may do to a package.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Publish(String, &'static str),
+        Unpublish(String),
+        UnpublishAll,
+        SetTag(&'static str, String),
+        RemoveTag(&'static str),
+        Deprecate(String, Option<String>),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        let version = || {
+            (0u8..4, 0u8..3, prop::bool::ANY).prop_map(|(major, minor, is_beta)| {
+                format!("{major}.{minor}.0{}", if is_beta { "-beta.1" } else { "" })
+            })
+        };
+        let tag = || prop::sample::select(vec!["latest", "next", "old"]);
+        prop_oneof![
+            5 => (version(), tag()).prop_map(|(version, tag)| Step::Publish(version, tag)),
+            2 => version().prop_map(Step::Unpublish),
+            1 => Just(Step::UnpublishAll),
+            2 => (tag(), version()).prop_map(|(tag, version)| Step::SetTag(tag, version)),
+            1 => tag().prop_map(Step::RemoveTag),
+            1 => (version(), prop::option::of("[a-z]{0,3}")).prop_map(|(version, text)| Step::Deprecate(version, text)),
+        ]
+    }
+
+    fn apply(document: &mut HostedPackument<'_>, step: &Step) -> Result<(), EditError> {
+        match step {
+            Step::Publish(version, tag) => document.publish(&publication(version, tag), now()),
+            Step::Unpublish(version) => document.unpublish(std::slice::from_ref(version), "ann", now()),
+            Step::UnpublishAll => document.unpublish_all("ann", now()),
+            Step::SetTag(tag, version) => document.set_tag(&tag.parse().unwrap(), &version.parse().unwrap()),
+            Step::RemoveTag(tag) => document.remove_tag(tag),
+            Step::Deprecate(version, text) => document.deprecate(&[(version.clone(), text.clone())]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_done_the_document_stays_in_order(steps in prop::collection::vec(any_step(), 1..40)) {
+            let mut stored: Option<Vec<u8>> = None;
+            let mut ever = std::collections::BTreeSet::new();
+            for step in &steps {
+                let mut document = match &stored {
+                    Some(bytes) => HostedPackument::parse(bytes).unwrap(),
+                    None => HostedPackument::new(&"tool".parse().unwrap(), now()),
+                };
+                let before: Vec<String> = document.version_numbers().map(ToOwned::to_owned).collect();
+                let outcome = apply(&mut document, step);
+                if let Step::Publish(version, _) = step {
+                    prop_assert_eq!(outcome.is_ok(), ever.insert(version.clone()), "{:?}", step);
+                }
+                if outcome.is_err() {
+                    continue;
+                }
+                let bytes = document.into_stored("r", now()).unwrap();
+                let document = HostedPackument::parse(&bytes).unwrap();
+                let numbers: Vec<&str> = document.version_numbers().collect();
+                prop_assert_eq!(document.dist_tags().contains_key("latest"), !numbers.is_empty());
+                prop_assert!(document.dist_tags().values().all(|target| numbers.contains(&target.as_str())));
+                prop_assert!(ever.iter().all(|number| document.was_published(number)));
+                prop_assert!(numbers.iter().all(|number| document.tarball_digest(number).is_some()));
+                if !matches!(step, Step::Unpublish(_) | Step::UnpublishAll) {
+                    prop_assert!(before.iter().all(|number| numbers.contains(&number.as_str())));
+                }
+                stored = Some(bytes);
+            }
+        }
     }
 }
