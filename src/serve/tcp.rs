@@ -1,6 +1,6 @@
 //! A listener with HTTP/1.1 and HTTP/2, bounded in connections, that stops without cutting anybody off.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -44,19 +44,37 @@ impl ServeError {
 #[derive(Debug)]
 pub struct Bound {
     listener: TcpListener,
+    /// The other address that `localhost` may mean.
+    second: Option<TcpListener>,
     max_connections: usize,
 }
 
 /// Takes the address. From now on connections are accepted by the system and wait to be served.
 pub async fn bind(address: SocketAddr, max_connections: usize) -> Result<Bound, ServeError> {
     let listener = TcpListener::bind(address).await.map_err(|source| ServeError { address, source })?;
-    Ok(Bound { listener, max_connections })
+    // Node 17 to 19 take the first address of `localhost`, which is `::1` on many machines. Where there is none, or it
+    // is taken, the first listener has to do.
+    let second = match listener.local_addr() {
+        Ok(taken) if taken.ip() == Ipv4Addr::LOCALHOST => {
+            TcpListener::bind((Ipv6Addr::LOCALHOST, taken.port())).await.ok()
+        }
+        _ => None,
+    };
+    Ok(Bound { listener, second, max_connections })
 }
 
 impl Bound {
     /// The address that was taken; its port is a real one where port 0 was asked for.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.local_addr().ok()
+    }
+
+    async fn accept(&self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        let Some(second) = &self.second else { return self.listener.accept().await };
+        tokio::select! {
+            accepted = self.listener.accept() => accepted,
+            accepted = second.accept() => accepted,
+        }
     }
 
     /// Serves until `stop` is ready, then lets requests under way end, up to a deadline, and the application's tasks
@@ -70,7 +88,7 @@ impl Bound {
             let accepted = async {
                 // Closed nowhere.
                 let permit = Arc::clone(&connections).acquire_owned().await;
-                (self.listener.accept().await, permit)
+                (self.accept().await, permit)
             };
             let (accepted, permit) = tokio::select! {
                 accepted = accepted => accepted,
@@ -91,7 +109,7 @@ impl Bound {
                 connection.await;
             });
         }
-        drop(self.listener);
+        drop((self.listener, self.second));
         tracing::info!("stopping: no new connections, waiting for requests under way");
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
             tracing::warn!("requests were still under way at the deadline and are cut off");

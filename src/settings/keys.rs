@@ -64,7 +64,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "server.listen",
         "\"127.0.0.1:4873\"",
-        "Address and port to listen on. On anything but a loopback address, reading needs an account and registration is closed unless `access` says otherwise.",
+        "Address and port to listen on; `127.0.0.1` takes `[::1]` too where it is free, since `localhost` may mean either. On anything but a loopback address, reading needs an account and registration is closed unless `access` says otherwise.",
         |draft, _, value| {
             draft.settings.server.listen = parsed(value, "an address and port such as `127.0.0.1:4873`")?;
             Ok(())

@@ -61,3 +61,17 @@ async fn a_name_of_the_upstream_cannot_be_taken() {
     // It was looked up there, and nothing of ours was told.
     assert!(upstream.seen().iter().all(|seen| seen.method == "GET" || seen.method == "HEAD"));
 }
+
+#[tokio::test]
+async fn localhost_is_answered_whichever_address_it_means() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no [::1]");
+        return;
+    }
+    let server = Settings::alone().start().await;
+    let port = server.origin().rsplit_once(':').unwrap().1;
+    for host in ["127.0.0.1", "[::1]"] {
+        let answer = reqwest::get(format!("http://{host}:{port}/-/ping")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{host}");
+    }
+}
