@@ -31,7 +31,7 @@ pub enum Decision {
 /// The rules, from the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
-    /// Whether reading needs an account.
+    /// Whether reading needs no account.
     pub anonymous_read: bool,
     /// Whether only the owners of a package may change it, as on the public registry. Otherwise every account may.
     pub owners_only: bool,

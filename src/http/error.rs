@@ -327,7 +327,6 @@ fn public_words(error: &upstream::Error) -> String {
 fn storage_error(error: storage::Error) -> ApiError {
     match &error {
         storage::Error::Full(_) => ApiError::new(&STORAGE_FULL),
-        storage::Error::Conflict => ApiError::new(&CONFLICT),
         _ => ApiError::new(&STORAGE_UNAVAILABLE).retry_after(None),
     }
     .because(error)

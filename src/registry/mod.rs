@@ -96,7 +96,7 @@ struct Inner {
     limits: Limits,
     heads: HostedHeads,
     /// Held while a package's document is changed, and while its head is read into memory, so that memory never falls
-    /// behind what was committed.
+    /// behind what was committed. The store has locks of its own, which end with its write and so too early for this.
     documents: KeyedLocks<PackageName>,
     proxied: ProxiedDocuments,
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,

@@ -41,8 +41,6 @@ pub struct Packument {
     pub form: Form,
     /// The last change.
     pub modified: Option<Timestamp>,
-    /// Published here, not an upstream's.
-    pub is_hosted: bool,
     /// An upstream's document that could not be revalidated now.
     pub is_stale: bool,
     revision: String,
@@ -100,7 +98,6 @@ impl Registry {
                 name: name.clone(),
                 form,
                 modified: head.modified,
-                is_hosted: true,
                 is_stale: false,
                 revision: head.revision.clone(),
                 origin: Origin::Hosted,
@@ -115,7 +112,6 @@ impl Registry {
             name: name.clone(),
             form,
             modified: found.document.modified,
-            is_hosted: false,
             is_stale: found.is_stale,
             revision: found.document.revision.clone(),
             origin: Origin::Upstream { upstream: upstream.clone(), kept_form: found.document.form },

@@ -11,9 +11,6 @@ pub enum Error {
     /// A create-only write found an object.
     #[error("the object exists already")]
     Exists,
-    /// An update lost too many races.
-    #[error("the object was changed by others too many times in a row")]
-    Conflict,
     /// No room is left, or a quota is used up.
     #[error("the storage is full")]
     Full(#[source] io::Error),
