@@ -188,9 +188,10 @@ impl Auth {
     }
 
     /// Runs a change of tokens or accounts to its end, whatever becomes of the client, and forgets what was remembered
-    /// before it and during it.
+    /// before it and during it: of one token, or, where an account was changed, of all.
     async fn change<T: Send + 'static>(
         &self,
+        token: Option<TokenHash>,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let tokens = Arc::clone(&self.tokens);
@@ -198,7 +199,12 @@ impl Auth {
             tokens.changes.fetch_add(1, Ordering::SeqCst);
             let outcome = change.await;
             tokens.changes.fetch_add(1, Ordering::SeqCst);
-            tokens.known.clear();
+            match token {
+                Some(hash) => {
+                    tokens.known.remove(&hash);
+                }
+                None => tokens.known.clear(),
+            }
             outcome
         });
         task.await.unwrap_or_else(|error| Err(storage::Error::from(std::io::Error::other(error)).into()))
@@ -256,8 +262,12 @@ impl Auth {
     /// Makes a token useless. True when it was one. At once on this process; another process that shares the store
     /// may remember it for a minute.
     pub async fn revoke(&self, token: &Token) -> Result<bool, Error> {
-        let (store, key) = (self.store.clone(), keys::token(token.hash().as_str()));
-        self.change(async move {
+        if !token.is_well_formed() {
+            return Ok(false);
+        }
+        let hash = token.hash();
+        let (store, key) = (self.store.clone(), keys::token(hash.as_str()));
+        self.change(Some(hash), async move {
             match store.delete(&key).await {
                 Ok(()) => Ok(true),
                 Err(storage::Error::NotFound) => Ok(false),
@@ -308,7 +318,7 @@ impl Auth {
             Ok(Change::Write(to_json(&account)?, ()))
         };
         let (store, key) = (self.store.clone(), keys::user(user));
-        self.change(async move {
+        self.change(None, async move {
             store.update(&key, change).await.map_err(|error| match error {
                 UpdateError::Refused(error) => error,
                 UpdateError::Store(error) => Error::Store(error),

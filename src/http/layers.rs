@@ -6,7 +6,6 @@
 //! 4. the router;
 //! 5. errors on the way out become JSON that names the id.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
@@ -57,11 +56,10 @@ impl HttpService {
         let id = RequestId::generate();
         let method = request.method().clone();
         let logged_path = loggable(request.uri().path());
-        let response = match self.prepare(&mut request) {
+        let mut response = match self.prepare(&mut request) {
             Ok(()) => self.answer(request, &id).await,
             Err(error) => error.into_response_with(&id),
         };
-        let mut response = response;
         if let Ok(value) = HeaderValue::from_str(id.as_str()) {
             response.headers_mut().insert(REQUEST_ID, value);
         }
@@ -133,21 +131,6 @@ fn loggable(path: &str) -> String {
         if hidden { "***".to_owned() } else { segment.chars().map(|c| if c.is_control() { '?' } else { c }).collect() }
     });
     segments.collect::<Vec<String>>().join("/")
-}
-
-impl Service<Request<Body>> for HttpService {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.call(request).await) })
-    }
 }
 
 #[cfg(test)]

@@ -140,7 +140,13 @@ impl Registry {
     }
 
     async fn render_identity(&self, packument: &Packument, base: &str) -> Result<Bytes, Error> {
-        let bytes = self.document_bytes(packument).await?;
+        let bytes = match &packument.origin {
+            Origin::Hosted => self.hosted_document(&packument.name).await?,
+            // The bytes are cached under this revision, and an upstream's revision, being a hash, may come back.
+            Origin::Upstream { upstream, kept_form } => {
+                self.proxied_revision(upstream, &packument.name, *kept_form, &packument.revision).await?
+            }
+        };
         let (name, form, base) = (packument.name.clone(), packument.form, base.to_owned());
         self.off_thread(bytes.len(), move || {
             let links = render::Links { base: &base, name: &name };
@@ -149,13 +155,11 @@ impl Registry {
         .await
     }
 
-    /// The stored or kept document itself.
+    /// The stored or kept document itself, as it is now.
     pub(super) async fn document_bytes(&self, packument: &Packument) -> Result<Bytes, Error> {
         match &packument.origin {
             Origin::Hosted => self.hosted_document(&packument.name).await,
-            Origin::Upstream { upstream, kept_form } => {
-                self.proxied_revision(upstream, &packument.name, *kept_form, &packument.revision).await
-            }
+            Origin::Upstream { upstream, kept_form } => self.proxied_bytes(upstream, &packument.name, *kept_form).await,
         }
     }
 }

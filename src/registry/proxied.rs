@@ -371,14 +371,9 @@ impl Registry {
         form: Form,
         revision: &str,
     ) -> Result<Bytes, Error> {
-        let body = self.proxied_bytes(upstream, name, form).await?;
-        let expected = revision.to_owned();
-        let is_expected = {
-            let body = body.clone();
-            self.off_thread(body.len(), move || Ok(sha256_hex(&body) == expected)).await?
-        };
-        if is_expected {
-            return Ok(body);
+        let found = self.proxied_body(upstream, name, form).await?;
+        if found.revision == revision {
+            return Ok(found.body);
         }
         // What is remembered must not stay behind what is stored.
         self.inner.proxied.remembered.remove(&DocumentId {
@@ -389,22 +384,26 @@ impl Registry {
         Err(Error::Superseded)
     }
 
-    /// The body of a kept document, checked against its hash. One that was damaged, or that somebody deleted, is
-    /// fetched anew.
+    /// The body of a kept document, of whatever revision is there.
     pub(super) async fn proxied_bytes(
         &self,
         upstream: &Upstream,
         name: &PackageName,
         form: Form,
     ) -> Result<Bytes, Error> {
-        match self.kept_bytes(upstream, name, form).await {
+        Ok(self.proxied_body(upstream, name, form).await?.body)
+    }
+
+    /// A kept body, checked against its hash. One that was damaged, or that somebody deleted, is fetched anew.
+    async fn proxied_body(&self, upstream: &Upstream, name: &PackageName, form: Form) -> Result<CheckedBody, Error> {
+        match self.kept_body(upstream, name, form).await {
             Err(Error::Damaged) => {}
             other => return other,
         }
         tracing::warn!(package.name = %name, "a cached packument is damaged or gone and is fetched anew");
         self.forget(&DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form }).await;
         let found = self.proxied_document(upstream, name, form).await?;
-        match self.kept_bytes(upstream, name, found.document.form).await {
+        match self.kept_body(upstream, name, found.document.form).await {
             Err(Error::Damaged) => {
                 Err(upstream::Error::Unavailable("the kept copy was damaged twice".to_owned()).into())
             }
@@ -412,7 +411,7 @@ impl Registry {
         }
     }
 
-    async fn kept_bytes(&self, upstream: &Upstream, name: &PackageName, form: Form) -> Result<Bytes, Error> {
+    async fn kept_body(&self, upstream: &Upstream, name: &PackageName, form: Form) -> Result<CheckedBody, Error> {
         match self.inner.store.read(&keys::cached_packument(upstream.cache_name(), name, form)).await {
             Ok(object) => self.off_thread(object.len(), move || checked_body(&object)).await,
             // Somebody emptied the cache: it may be deleted at any time.
@@ -433,11 +432,21 @@ fn split_header(object: &[u8]) -> Option<(&[u8], usize)> {
     Some((&object[..end], end + 1))
 }
 
-fn checked_body(object: &Bytes) -> Result<Bytes, Error> {
+/// A body that answers to its hash, which is its revision.
+struct CheckedBody {
+    body: Bytes,
+    revision: String,
+}
+
+fn checked_body(object: &Bytes) -> Result<CheckedBody, Error> {
     let (header, body_at) = split_header(object).ok_or(Error::Damaged)?;
     let header: Header = serde_json::from_slice(header).map_err(|_| Error::Damaged)?;
     let body = object.slice(body_at..);
-    if sha256_hex(&body) == header.sha256 { Ok(body) } else { Err(Error::Damaged) }
+    if sha256_hex(&body) == header.sha256 {
+        Ok(CheckedBody { body, revision: header.sha256 })
+    } else {
+        Err(Error::Damaged)
+    }
 }
 
 /// When the document last changed: `time.modified` of the full form, `modified` of the short one.

@@ -124,16 +124,12 @@ impl Intake {
         };
         self.stage().await?;
         let registry = self.registry.clone();
-        registry.to_the_end(async move { self.commit(&document, attachment).await }).await
+        registry.to_the_end(self.commit(document, attachment)).await
     }
 
-    async fn commit(self, document: &[u8], attachment: TarballAttachment) -> Result<Published, Error> {
+    async fn commit(self, document: Vec<u8>, attachment: TarballAttachment) -> Result<Published, Error> {
         let Self { registry, user, caller, name, hasher, upload, .. } = self;
-        if raw::weight(document) > MAX_VALUES {
-            return Err(Error::Invalid("the document has more values than any package needs"));
-        }
-        let document: Document =
-            serde_json::from_slice(document).map_err(|_| Error::Invalid("the body is not a publish document"))?;
+        let document = registry.off_thread(document.len(), move || Document::parse(&document)).await?;
         let (version, tag, published) = document.new_version(&name, &attachment)?;
         registry.check_may_publish(&caller, &name, &version, document.other_versions(&version)).await?;
 
@@ -252,6 +248,13 @@ impl Registry {
 }
 
 impl Document {
+    fn parse(document: &[u8]) -> Result<Self, Error> {
+        if raw::weight(document) > MAX_VALUES {
+            return Err(Error::Invalid("the document has more values than any package needs"));
+        }
+        serde_json::from_slice(document).map_err(|_| Error::Invalid("the body is not a publish document"))
+    }
+
     /// The one new version of the document, with its tag, checked for everything that needs no tarball.
     fn new_version(
         &self,
@@ -269,9 +272,6 @@ impl Document {
         };
         let target = target.as_str().ok_or(Error::Invalid("a tag must name a version"))?;
         let published = self.version_object(target)?;
-        if self.versions.len() > 1 && !names_version(name, &attachment.key, target) {
-            return Err(Error::Invalid("the document must bring exactly one new version"));
-        }
         let version = check_version(name, target, published)?;
         if !names_version(name, &attachment.key, target) {
             return Err(Error::Invalid("the attachment is not named after the package and version"));
