@@ -32,7 +32,7 @@ pub use error::Error;
 pub use packument::{Encoding, Packument};
 pub use publish::{Intake, Published};
 pub use search::{DEFAULT_SIZE, SearchRequest};
-pub use source::{Pattern, Route, SourceError, Sources};
+pub use source::{Route, SourceError, Sources};
 pub use tarball::TarballBytes;
 
 // What the methods here take and give that comes from below: whoever calls them needs to look no further down.

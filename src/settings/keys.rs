@@ -9,7 +9,7 @@ use toml::Value;
 use url::Url;
 
 use super::{Auto, DEFAULT_UPSTREAM, Settings, UpstreamSettings};
-use crate::registry::Pattern;
+use crate::npm::Pattern;
 use crate::secret::Secret;
 use crate::upstream;
 

@@ -18,8 +18,8 @@ pub use discover::{DiscoverError, Discovered, default_upstream, remember};
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
 
-use crate::npm::{publish_body, tarball};
-use crate::registry::{Limits, Pattern};
+use crate::npm::{Pattern, publish_body, tarball};
+use crate::registry::Limits;
 use crate::upstream;
 
 /// The file in the data directory that keeps what was found at the first start. Under `-/`, where no package can be.
