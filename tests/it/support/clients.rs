@@ -90,8 +90,21 @@ impl Tool {
 }
 
 /// Where `scripts/clients` puts the clients.
-fn clients_folder() -> PathBuf {
+pub(crate) fn clients_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients")
+}
+
+/// Whether `scripts/clients` has not brought one of these, of which it says so; in CI it fails here.
+pub(crate) fn is_missing(folders: &[&str]) -> bool {
+    let missing: Vec<&str> =
+        folders.iter().copied().filter(|folder| !clients_folder().join(folder).join(".installed").exists()).collect();
+    if missing.is_empty() {
+        return false;
+    }
+    let names = missing.join(" and ");
+    assert!(std::env::var_os("CI").is_none(), "{names} is not there: run scripts/clients");
+    eprintln!("skipped: {names} is not there; scripts/clients brings it");
+    true
 }
 
 fn bin_folder(folder: &str) -> PathBuf {
@@ -151,14 +164,7 @@ impl Client {
     ///
     /// `None` when `scripts/clients` has not brought it. Say so is all that a test can do then; in CI it fails here.
     pub(crate) fn of(tool: Tool, server: &Server) -> Option<Self> {
-        let missing: Vec<&str> = [tool.folder, "node"]
-            .into_iter()
-            .filter(|folder| !clients_folder().join(folder).join(".installed").exists())
-            .collect();
-        if !missing.is_empty() {
-            let names = missing.join(" and ");
-            assert!(std::env::var_os("CI").is_none(), "{names} is not there: run scripts/clients");
-            eprintln!("skipped: {names} is not there; scripts/clients brings it");
+        if is_missing(&[tool.folder, "node"]) {
             return None;
         }
         let folder = tempfile::Builder::new().prefix("holdfast-client-").tempdir().unwrap();

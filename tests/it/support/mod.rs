@@ -1,10 +1,15 @@
-//! What the tests share: the server as a process, real clients, a registry to stand upstream, a network that misbehaves.
+//! What the tests share: the server as a process, real clients, a registry to stand upstream, a network that misbehaves,
+//! stand-ins for GitHub and for the issuers of identity tokens, a browser.
 
 pub(crate) mod app;
+pub(crate) mod browser;
 pub(crate) mod chaos;
 pub(crate) mod clients;
+pub(crate) mod github;
 pub(crate) mod http;
 pub(crate) mod in_process;
+pub(crate) mod issuer;
+mod loopback;
 pub(crate) mod recorder;
 pub(crate) mod server;
 pub(crate) mod tarballs;
