@@ -7,6 +7,7 @@ pub mod clock;
 pub mod http;
 pub mod keys;
 pub mod npm;
+pub mod providers;
 pub mod registry;
 pub mod search;
 pub mod secret;
