@@ -7,6 +7,7 @@ mod caller;
 mod password;
 mod policy;
 pub mod random;
+pub(crate) mod seal;
 mod token;
 
 use std::sync::Arc;
