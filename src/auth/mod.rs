@@ -9,6 +9,7 @@ mod policy;
 pub mod random;
 pub(crate) mod seal;
 mod token;
+pub(crate) mod totp;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
