@@ -4,6 +4,7 @@
 //! a known token costs no storage call; no password is ever hashed for a request that carries a token.
 
 mod caller;
+pub(crate) mod htpasswd;
 mod password;
 mod policy;
 pub mod random;
