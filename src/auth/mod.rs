@@ -9,6 +9,7 @@ mod password;
 mod policy;
 pub mod random;
 pub(crate) mod seal;
+pub(crate) mod throttle;
 mod token;
 pub(crate) mod totp;
 
