@@ -26,6 +26,7 @@ mod router;
 mod search;
 mod stars;
 mod tarball;
+mod web;
 
 pub use error::{KINDS, Kind};
 pub use layers::HttpService;
