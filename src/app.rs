@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::auth::{Auth, Policy};
+use crate::auth::{Auth, RuleError};
 use crate::clock::Clock;
+use crate::providers;
 use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::Settings;
@@ -70,9 +71,30 @@ pub enum StartError {
     /// Claims and upstreams contradict each other.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Sources(Vec<SourceError>),
+    /// Rules of access contradict each other.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Rules(Vec<RuleError>),
+    /// GitHub's settings are wrong.
+    #[error("GitHub cannot be set up")]
+    GitHub(#[source] providers::BuildError),
     /// The search index cannot be made.
     #[error("the search index cannot be opened")]
     Search(#[from] search::Error),
+}
+
+/// Removes what has ended, every hour.
+async fn keep_swept(auth: &Auth, stop: &CancellationToken) {
+    const EVERY: Duration = Duration::from_hours(1);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        match auth.sweep().await {
+            Ok(removed) => tracing::debug!(removed, "what has ended was removed"),
+            Err(error) => tracing::warn!(%error, "what has ended could not all be removed"),
+        }
+    }
 }
 
 impl App {
@@ -97,9 +119,12 @@ impl App {
         let (search, opened) = SearchIndex::open(&store.derived_path("search"))?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
+        let policy = settings.policy().map_err(StartError::Rules)?;
+        let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&policy))
+            .map_err(StartError::GitHub)?;
         let registry = Registry::new(registry::Parts {
-            auth: Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.registration_is_open()),
-            policy: Policy { anonymous_read: settings.anonymous_may_read(), owners_only: settings.access.owners_only },
+            auth,
+            policy,
             sources,
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -111,6 +136,10 @@ impl App {
         tasks.spawn({
             let (registry, stop) = (registry.clone(), stop.clone());
             async move { registry.keep_index(opened == Opened::Fresh, stop).await }
+        });
+        tasks.spawn({
+            let (auth, stop) = (registry.auth().clone(), stop.clone());
+            async move { keep_swept(&auth, &stop).await }
         });
         let public = PublicAddress {
             url: settings.server.public_url.clone(),

@@ -90,9 +90,60 @@ pub fn cached_tarball(upstream: &str, name: &PackageName, version: &Version) -> 
     Key(format!("-/cache/{upstream}/{name}/{}.tgz", bounded(version.to_string())))
 }
 
-/// A local account, by its name in hex: user names may hold characters that paths may not.
+/// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone
+/// are one account, as on GitHub.
 pub fn user(name: &str) -> Key {
-    Key(format!("-/users/{}.json", bounded(hex(name.as_bytes()))))
+    Key(format!("-/users/{}.json", bounded(hex(name.to_lowercase().as_bytes()))))
+}
+
+/// The folder of all accounts.
+pub fn users() -> Key {
+    Key("-/users".to_owned())
+}
+
+/// The tokens of an account: a list for its owner's eyes. It may name one that is gone, never lack one that works.
+pub fn token_list(user: &str) -> Key {
+    Key(format!("-/token-lists/{}.json", bounded(hex(user.to_lowercase().as_bytes()))))
+}
+
+/// What GitHub said last of the owner of a GitHub token, by the SHA-256 of the token. May be deleted at any time.
+pub fn github_account(hash: &str) -> Key {
+    Key(format!("-/github/{hash}.json"))
+}
+
+/// The folder of what ends by itself after minutes or days; cleared every hour.
+pub fn short_lived() -> Key {
+    Key("-/logins".to_owned())
+}
+
+/// A sign-in, or a confirmation, that waits for a person in a browser; by the SHA-256 of its id.
+pub fn login(hash: &str) -> Key {
+    Key(format!("-/logins/page-{hash}.json"))
+}
+
+/// A code that confirms one change, by the SHA-256 of account and code.
+pub fn one_time_code(hash: &str) -> Key {
+    Key(format!("-/logins/code-{hash}.json"))
+}
+
+/// The mark that a CI identity token was used, by the SHA-256 of its issuer and id.
+pub fn used_identity(hash: &str) -> Key {
+    Key(format!("-/logins/used-{hash}.json"))
+}
+
+/// An invitation to make an account, by the SHA-256 of its code.
+pub fn invitation(hash: &str) -> Key {
+    Key(format!("-/logins/invitation-{hash}.json"))
+}
+
+/// The record of a token that lasts minutes, by the SHA-256 of the token.
+pub fn workflow_token(hash: &str) -> Key {
+    Key(format!("-/logins/token-{hash}.json"))
+}
+
+/// The workflows that a package trusts.
+pub fn trust(name: &PackageName) -> Key {
+    Key(format!("-/trust/{name}.json"))
 }
 
 /// A token's record, by the SHA-256 of the token.

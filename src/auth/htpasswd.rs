@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
 use sha_crypt::{PasswordVerifier as _, ShaCrypt};
 
-use super::check_user_name;
+use super::account::check_user_name;
 use super::seal::constant_time_eq;
 
 /// More lines than that are not looked at.
@@ -65,7 +65,6 @@ enum Form {
 /// Reads a file: the lines that can be imported, and what is wrong with each of the others, both in order. Comments
 /// (`#`) and blank lines are neither. What follows a second colon (Verdaccio writes `:autocreated` and a date) is
 /// left out.
-#[cfg_attr(not(test), expect(dead_code, reason = "used by the import, which comes next"))]
 pub(crate) fn parse(text: &str) -> (Vec<Entry>, Vec<Mistake>) {
     let (mut entries, mut mistakes) = (Vec::new(), Vec::new());
     let mut first_lines = std::collections::HashMap::new();

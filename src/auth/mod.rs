@@ -1,56 +1,92 @@
 //! Who is calling, and may they.
 //!
-//! Accounts and tokens are objects in the store. A token is looked up by its hash and remembered for a while, so that
-//! a known token costs no storage call; no password is ever hashed for a request that carries a token.
+//! Accounts, tokens and pending logins are objects in the store. A token is looked up by its hash and remembered for a
+//! while, so that a known token costs no storage call; no password is ever hashed for a request that carries a token.
+//! GitHub is asked at most every few minutes about one token, and what it said is used for a bounded time when it fails.
 
+mod account;
 mod caller;
-pub(crate) mod htpasswd;
+mod directory;
+mod github;
+mod htpasswd;
+mod import;
+mod logins;
 mod password;
 mod policy;
+mod principal;
 pub mod random;
-pub(crate) mod seal;
-pub(crate) mod throttle;
+mod seal;
+mod second_factor;
+mod throttle;
 mod token;
-pub(crate) mod totp;
+mod tokens;
+mod totp;
+mod trust;
+mod workflow;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
-pub use caller::{Caller, User};
+pub use crate::providers::Member;
+pub use account::{Account, ProfileChange};
+pub use caller::{Author, Caller, Grant, Groups, OneTimeCode, Source, TokenScope, User, Workflow};
+pub use github::{GitHubSettings, GroupNeeds};
+pub use import::{Imported, NotImported};
+pub use logins::{Asking, POLL_EVERY, Poll, Shown, Stage, Started, StartedDevice};
 pub use password::{PasswordError, Passwords};
-pub use policy::{Action, Decision, Policy};
-pub use token::{TOKEN_PREFIX, Token, TokenHash, TokenRecord};
+pub use policy::{Action, Decision, Policy, PolicySettings, Reason, Refusal, Rule, RuleError, Verdict};
+pub use principal::{Principal, PrincipalError, Role, WorkflowPattern};
+pub use second_factor::{Enrolment, Mode};
+pub use token::{TOKEN_PREFIX, Token, TokenHash, TokenOrigin, TokenRecord};
+pub use tokens::{ListedToken, TokenWish};
+pub use trust::{ExchangeError, IssuerSettings, NotTrusted, TrustWish, TrustedPublisher};
+pub use workflow::{IdentityError, IssuerKind, WorkflowIdentity};
 
 use crate::clock::Clock;
 use crate::keys;
 use crate::npm::Timestamp;
+use crate::providers::{self, KeySets};
+use crate::secret::Secret;
 use crate::storage::{self, Change, Store, UpdateError};
+use github::GitHubAccounts;
+use throttle::Throttle;
 
-/// npm's own limit for user names.
-const MAX_USER_NAME_BYTES: usize = 214;
-/// Long enough for every pass phrase, short enough that hashing it costs nothing extra.
-const MAX_PASSWORD_BYTES: usize = 1024;
-/// Known and unknown tokens remembered; about 200 bytes each.
+/// Known and unknown tokens remembered; about half a kilobyte each.
 const REMEMBERED_TOKENS: usize = 10_000;
-/// How long. A token or an account that was removed from the store by hand is of no use after this.
+/// How long. A token or an account that another process changed is of no use after this.
 const REMEMBERED_MILLIS: i64 = 60_000;
 
-/// A local account as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
-    /// The account's name, as it is shown.
+/// Whether strangers may make an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// By signing in with a name that is not taken.
+    Open,
+    /// With an invitation.
+    Invitation,
+    /// Not at all.
+    Closed,
+}
+
+/// How callers are known.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What authenticator apps call us.
     pub name: String,
-    /// May be empty.
-    pub email: String,
-    /// PHC text of the password's hash.
-    password: String,
-    /// RFC 3339.
-    pub created: String,
+    /// Whether strangers may make an account.
+    pub registration: Registration,
+    /// GitHub, where it is used.
+    pub github: Option<GitHubSettings>,
+    /// What rules ask of GitHub.
+    pub groups: GroupNeeds,
+    /// Issuers of CI identities.
+    pub issuers: Vec<IssuerSettings>,
 }
 
 /// Credentials as a client may send them.
@@ -69,24 +105,122 @@ pub enum Credentials {
     },
 }
 
-/// Why somebody could not be signed in or recognised.
+/// What else a request says of whoever sent it.
+#[derive(Debug, Clone, Default)]
+pub struct Presented {
+    /// The address it came from, as far as that is known.
+    pub address: Option<IpAddr>,
+    /// `npm-otp`.
+    pub code: Option<OneTimeCode>,
+}
+
+/// Why somebody could not be signed in or recognised, or a change of an account not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The token is unknown, revoked or not one of ours.
+    /// The token is unknown, revoked, expired or not one of ours.
     #[error("the token is not known here")]
     UnknownToken,
+    /// The token may not be used from this address.
+    #[error("the token may not be used from this address")]
+    OtherAddress,
     /// The name or the password is wrong.
     #[error("the user name or the password is wrong")]
     WrongPassword,
-    /// There is no such account and new ones are not taken.
-    #[error("registration is closed")]
-    RegistrationClosed,
+    /// The account may not be used.
+    #[error("the account is blocked")]
+    Blocked,
+    /// A one-time code is needed, or the one that came is wrong.
+    #[error("a one-time code is needed")]
+    OneTimeCode,
+    /// The code that finishes an enrolment is wrong.
+    #[error("the one-time code is wrong")]
+    WrongCode,
+    /// No enrolment has begun.
+    #[error("no enrolment for one-time codes has begun")]
+    NothingPending,
+    /// Too many wrong tries.
+    #[error("too many wrong tries")]
+    Locked(Duration),
+    /// The invitation is unknown, used, expired or for another name.
+    #[error("the invitation is not good")]
+    NoInvitation,
     /// The name cannot be an account's name.
     #[error("the user name is not allowed")]
     BadName,
+    /// Somebody else has the name.
+    #[error("the user name {0} is taken")]
+    NameTaken(String),
     /// Empty or overlong.
     #[error("the password is not allowed")]
     BadPassword,
+    /// Overlong or with control characters.
+    #[error("the profile has a text that is not allowed")]
+    BadProfile,
+    /// What a new token was to be limited to.
+    #[error("{0}")]
+    BadToken(&'static str),
+    /// What is to be trusted.
+    #[error("{0}")]
+    BadTrust(&'static str),
+    /// The package trusts this workflow already.
+    #[error("the package trusts this workflow already")]
+    TrustedAlready,
+    /// No such account.
+    #[error("there is no such user")]
+    UserNotFound,
+    /// The account is GitHub's, so is its password.
+    #[error("the account's password and second factor are GitHub's")]
+    NoPasswordHere,
+    /// GitHub is not set up.
+    #[error("GitHub is not set up")]
+    NoGitHub,
+    /// GitHub shows the caller no such organisation or team.
+    #[error("GitHub shows the caller no such group")]
+    NotInDirectory,
+    /// What was typed as password is no token of GitHub's, and GitHub takes no passwords.
+    #[error("GitHub takes no passwords")]
+    GitHubTakesTokens,
+    /// The GitHub token is somebody else's.
+    #[error("the token is the one of {0}")]
+    OtherName(String),
+    /// In none of the organisations that may come in.
+    #[error("{0} is in none of the organisations")]
+    NotAMember(String),
+    /// GitHub said no while somebody signed in there.
+    #[error("GitHub refused: {0}")]
+    GitHubRefused(String),
+    /// GitHub does not answer, and nothing recent enough is known.
+    #[error("GitHub does not answer")]
+    GitHubUnavailable {
+        /// When it may.
+        retry_after: Option<Duration>,
+    },
+    /// The keys of an issuer cannot be had.
+    #[error("the issuer of the identity token does not answer")]
+    IssuerUnavailable {
+        /// When it may.
+        retry_after: Option<Duration>,
+    },
+    /// A CI job's identity token got nothing.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// No such login, or it has ended.
+    #[error("there is no such login")]
+    NoLogin,
+    /// The person said no.
+    #[error("the login was denied")]
+    Denied,
+    /// The answer comes from another browser than the one that asked.
+    #[error("the answer comes from another browser")]
+    ForeignBrowser,
+    /// Somebody else has signed in than the one who has to confirm.
+    #[error("{wanted} has to confirm, not {found}")]
+    OtherPerson {
+        /// Whose change it is.
+        wanted: String,
+        /// Who signed in.
+        found: String,
+    },
     /// Too many at once.
     #[error("too many sign-ins at once")]
     Busy,
@@ -107,15 +241,39 @@ impl From<PasswordError> for Error {
     }
 }
 
+impl From<UpdateError<Error>> for Error {
+    fn from(error: UpdateError<Error>) -> Self {
+        match error {
+            UpdateError::Refused(error) => error,
+            UpdateError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<Duration> for Error {
+    /// The brake's word: how long to wait.
+    fn from(wait: Duration) -> Self {
+        Self::Locked(wait)
+    }
+}
+
 /// Accounts and tokens. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Auth {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
     store: Store,
     clock: Clock,
     passwords: Passwords,
-    registration_open: bool,
+    settings: Settings,
     tasks: TaskTracker,
     tokens: Arc<RememberedTokens>,
+    github: Option<GitHubAccounts>,
+    key_sets: KeySets,
+    throttle: Throttle,
+    starts: std::sync::Mutex<logins::Starts>,
 }
 
 /// Tokens that were looked up lately.
@@ -129,66 +287,190 @@ struct RememberedTokens {
 /// What a look-up gave, and when.
 #[derive(Debug, Clone)]
 struct Remembered {
-    user: Option<Arc<User>>,
+    holder: Option<Arc<Holder>>,
     at: Timestamp,
 }
 
+/// What a token stands for.
+#[derive(Debug)]
+struct Holder {
+    record: TokenRecord,
+    identity: Identity,
+}
+
+#[derive(Debug)]
+enum Identity {
+    /// A local account, as it is told to decisions.
+    Local(User),
+    /// An account of GitHub, by its token there.
+    GitHub(Secret, Arc<TokenScope>),
+    /// A CI job.
+    Workflow(Caller),
+}
+
 impl Auth {
-    /// Over a store; `registration_open` says whether signing in with an unknown name makes an account.
-    pub fn new(store: Store, clock: Clock, tasks: TaskTracker, registration_open: bool) -> Self {
+    /// Over a store.
+    ///
+    /// # Errors
+    /// When the clients for GitHub and issuers cannot be made of the settings.
+    pub fn new(
+        store: Store,
+        clock: Clock,
+        tasks: TaskTracker,
+        settings: Settings,
+    ) -> Result<Self, providers::BuildError> {
+        const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
+        let github =
+            settings.github.clone().map(|github| GitHubAccounts::new(github, settings.groups.clone())).transpose()?;
         let tokens = RememberedTokens { known: Cache::new(REMEMBERED_TOKENS), changes: AtomicU64::new(0) };
-        Self { store, clock, passwords: Passwords::default(), registration_open, tasks, tokens: Arc::new(tokens) }
+        let inner = Inner {
+            key_sets: KeySets::new(clock.clone(), ISSUER_TIMEOUT)?,
+            store,
+            clock,
+            passwords: Passwords::default(),
+            settings,
+            tasks,
+            tokens: Arc::new(tokens),
+            github,
+            throttle: Throttle::new(),
+            starts: std::sync::Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether strangers may make an account.
+    pub fn registration(&self) -> Registration {
+        self.inner.settings.registration
+    }
+
+    /// Whether GitHub is used.
+    pub fn has_github(&self) -> bool {
+        self.inner.github.is_some()
     }
 
     /// Who sent these credentials.
     ///
     /// # Errors
     /// [`Error::UnknownToken`] and [`Error::WrongPassword`] for credentials that are wrong; no credentials are no error.
-    pub async fn authenticate(&self, credentials: Credentials) -> Result<Caller, Error> {
-        match credentials {
-            Credentials::None => Ok(Caller::Anonymous),
-            Credentials::Bearer(token) => self.user_of_token(&token).await,
+    /// [`Error::GitHubUnavailable`] where nobody can know.
+    pub async fn authenticate(&self, credentials: Credentials, presented: Presented) -> Result<Caller, Error> {
+        let caller = match credentials {
+            Credentials::None => Caller::Anonymous,
+            Credentials::Bearer(token) if token.is_well_formed() => self.caller_of_token(&token, &presented).await?,
+            Credentials::Bearer(token) => self.caller_of_github_token(&token, presented.address).await?,
             Credentials::Basic { user, password } => {
-                let account = self.account(&user).await?.ok_or(Error::WrongPassword)?;
-                self.check_password(&account, password).await?;
-                Ok(Caller::User(User { name: account.name, email: account.email }))
+                let account = self
+                    .account_by_password(
+                        &user,
+                        password,
+                        presented.code.as_ref().map(OneTimeCode::expose),
+                        presented.address,
+                    )
+                    .await?;
+                // The code was used up just now.
+                return Ok(Caller::User(local_user(&account)));
+            }
+        };
+        Ok(match caller {
+            Caller::User(user) => Caller::User(User { code: presented.code, ..user }),
+            other => other,
+        })
+    }
+
+    async fn caller_of_token(&self, token: &Token, presented: &Presented) -> Result<Caller, Error> {
+        let holder = self.holder(token).await?.ok_or(Error::UnknownToken)?;
+        if holder.record.has_expired(self.inner.clock.now()) {
+            return Err(Error::UnknownToken);
+        }
+        if !holder.record.allows(presented.address) {
+            return Err(Error::OtherAddress);
+        }
+        match &holder.identity {
+            Identity::Local(user) => Ok(Caller::User(user.clone())),
+            Identity::Workflow(caller) => Ok(caller.clone()),
+            Identity::GitHub(github, scope) => {
+                let user = self.user_of_sealed(&holder.record, github).await?;
+                Ok(Caller::User(User { token: Some(Arc::clone(scope)), ..user }))
             }
         }
     }
 
-    async fn user_of_token(&self, token: &Token) -> Result<Caller, Error> {
-        if !token.is_well_formed() {
+    /// A token of GitHub's own, as the older system's users have.
+    async fn caller_of_github_token(&self, token: &Token, address: Option<IpAddr>) -> Result<Caller, Error> {
+        if self.inner.github.is_none() || !github::is_github_token(token.reveal()) {
             return Err(Error::UnknownToken);
         }
+        let secret = Secret::new(token.reveal());
+        // Made-up tokens would each cost a question to GitHub.
+        let attempt =
+            self.inner.throttle.begin(address, &format!("token {}", token.hash().as_str()), self.inner.clock.now());
+        let attempt = attempt?;
+        match self.user_of_github_token(&secret).await {
+            Ok(user) => {
+                attempt.succeeded();
+                // It has no limits of its own, but it is a token: writes need a code where the account says so.
+                Ok(Caller::User(User { token: Some(Arc::default()), ..user }))
+            }
+            Err(error) => {
+                if matches!(error, Error::UnknownToken) {
+                    attempt.failed(self.inner.clock.now());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn holder(&self, token: &Token) -> Result<Option<Arc<Holder>>, Error> {
         let hash = token.hash();
-        let now = self.clock.now();
-        let remembered = self.tokens.known.get(&hash).filter(|remembered| {
+        let now = self.inner.clock.now();
+        let remembered = self.inner.tokens.known.get(&hash).filter(|remembered| {
             // A clock that was set back must not make an entry last.
             let age = now.as_millis() - remembered.at.as_millis();
             (0..REMEMBERED_MILLIS).contains(&age)
         });
-        let user = match remembered {
-            Some(remembered) => remembered.user,
-            None => self.look_up(hash, now).await?,
-        };
-        user.map(|user| Caller::User((*user).clone())).ok_or(Error::UnknownToken)
+        match remembered {
+            Some(remembered) => Ok(remembered.holder),
+            None => self.look_up(token, hash, now).await,
+        }
     }
 
-    async fn look_up(&self, hash: TokenHash, now: Timestamp) -> Result<Option<Arc<User>>, Error> {
-        let changes_before = self.tokens.changes.load(Ordering::SeqCst);
-        let user = match read_json::<TokenRecord>(&self.store, &keys::token(hash.as_str())).await? {
+    async fn look_up(&self, token: &Token, hash: TokenHash, now: Timestamp) -> Result<Option<Arc<Holder>>, Error> {
+        let tokens = &self.inner.tokens;
+        let changes_before = tokens.changes.load(Ordering::SeqCst);
+        let key = if token.is_short_lived() { keys::workflow_token(hash.as_str()) } else { keys::token(hash.as_str()) };
+        let holder = match read_json::<TokenRecord>(&self.inner.store, &key).await? {
             None => None,
-            Some(record) => {
-                let account = self.account(&record.user).await?;
-                account.map(|account| Arc::new(User { name: account.name, email: account.email }))
-            }
+            Some(record) => self.identity_of(&record, token, &hash).await?.map(|identity| Holder { record, identity }),
         };
-        self.tokens.known.insert(hash.clone(), Remembered { user: user.clone(), at: now });
+        let holder = holder.map(Arc::new);
+        tokens.known.insert(hash.clone(), Remembered { holder: holder.clone(), at: now });
         // What was read while a token was being revoked may be what was before.
-        if self.tokens.changes.load(Ordering::SeqCst) != changes_before {
-            self.tokens.known.remove(&hash);
+        if tokens.changes.load(Ordering::SeqCst) != changes_before {
+            tokens.known.remove(&hash);
         }
-        Ok(user)
+        Ok(holder)
+    }
+
+    async fn identity_of(
+        &self,
+        record: &TokenRecord,
+        token: &Token,
+        hash: &TokenHash,
+    ) -> Result<Option<Identity>, Error> {
+        if let Some(workflow) = &record.workflow {
+            return Ok(Self::workflow_of(workflow).map(Identity::Workflow));
+        }
+        let scope = Arc::new(record.scope(hash));
+        if record.github.is_some() {
+            return Ok(Self::open_sealed(record, token).map(|secret| Identity::GitHub(secret, scope)));
+        }
+        let account = self.account(&record.user).await?.filter(|account| !account.blocked);
+        Ok(account.map(|account| {
+            let needs_code = account.second_factor_mode() == Some(Mode::AuthAndWrites);
+            let source = account.source();
+            let needs_code = needs_code && !scope.bypasses_second_factor;
+            Identity::Local(User { source, needs_code, token: Some(scope), ..local_user(&account) })
+        }))
     }
 
     /// Runs a change of tokens or accounts to its end, whatever becomes of the client, and forgets what was remembered
@@ -198,100 +480,131 @@ impl Auth {
         token: Option<TokenHash>,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let tokens = Arc::clone(&self.tokens);
-        let task = self.tasks.spawn(async move {
+        let this = self.clone();
+        let task = self.inner.tasks.spawn(async move {
+            let tokens = &this.inner.tokens;
             tokens.changes.fetch_add(1, Ordering::SeqCst);
             let outcome = change.await;
             tokens.changes.fetch_add(1, Ordering::SeqCst);
-            match token {
-                Some(hash) => {
-                    tokens.known.remove(&hash);
-                }
-                None => tokens.known.clear(),
+            if let Some(hash) = token {
+                tokens.known.remove(&hash);
+            } else {
+                tokens.known.clear();
+                this.forget_github();
             }
             outcome
         });
         task.await.unwrap_or_else(|error| Err(storage::Error::from(std::io::Error::other(error)).into()))
     }
 
-    /// Signs in by name and password, and makes the account when there is none and registration is open. Returns a
-    /// new token, which is durable when this returns.
-    pub async fn sign_in(&self, name: &str, password: String, email: &str) -> Result<Token, Error> {
-        check_user_name(name)?;
-        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
-            return Err(Error::BadPassword);
+    /// Signs in by name and password, and makes the account when there is none and registration is open. Of an account of
+    /// GitHub the password is a token of GitHub's. Returns a new token, which is durable when this returns.
+    pub async fn sign_in(
+        &self,
+        name: &str,
+        password: String,
+        email: &str,
+        presented: Presented,
+    ) -> Result<Token, Error> {
+        account::check_user_name(name)?;
+        account::check_password(&password)?;
+        let code = presented.code.as_ref().map(OneTimeCode::expose);
+        if let Some(account) = self.account(name).await?.filter(|account| account.source() == Source::Local) {
+            self.try_password(&account, password, presented.address).await?;
+            self.require_code(&account, code, presented.address).await?;
+            return self.issue_for_local(&account.name).await;
         }
-        let account = match self.account(name).await? {
-            Some(account) => {
-                self.check_password(&account, password).await?;
-                account
-            }
-            None if self.registration_open => self.register(name, password, email).await?,
-            None => return Err(Error::RegistrationClosed),
-        };
-        self.issue_token(&account.name).await
+        if self.inner.github.is_some() {
+            // The older system's way to give a one-time code: GitHub's names have no dots.
+            let (login, typed) = match name.rsplit_once('.') {
+                Some((login, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+                    (login, Some(digits))
+                }
+                _ => (name, code),
+            };
+            return self.sign_in_at_github(login, password, typed, presented.address).await;
+        }
+        if self.inner.settings.registration == Registration::Open {
+            let account = match self.create_account(name, password.clone(), email).await {
+                // Somebody registered the same name in this moment: then this is a sign-in.
+                Err(Error::NameTaken(_)) => {
+                    let account = self.account(name).await?.ok_or(Error::Damaged)?;
+                    self.try_password(&account, password, presented.address).await?;
+                    account
+                }
+                other => other?,
+            };
+            return self.issue_for_local(&account.name).await;
+        }
+        self.refuse_unknown(name, password, presented.address).await?;
+        Err(Error::WrongPassword)
     }
 
-    async fn register(&self, name: &str, password: String, email: &str) -> Result<Account, Error> {
-        let hash = self.passwords.hash(password.clone()).await?;
-        let created = self.clock.now().to_string();
-        let account = Account { name: name.to_owned(), email: email.to_owned(), password: hash, created };
-        match self.store.create(&keys::user(name), to_json(&account)?).await {
-            Ok(()) => Ok(account),
-            // Somebody registered the same name in this moment: then this is a sign-in.
-            Err(storage::Error::Exists) => {
-                let account = self.account(name).await?.ok_or(Error::Damaged)?;
-                self.check_password(&account, password).await?;
-                Ok(account)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn check_password(&self, account: &Account, password: String) -> Result<(), Error> {
-        if self.passwords.verify(password, account.password.clone()).await? {
-            Ok(())
+    async fn sign_in_at_github(
+        &self,
+        name: &str,
+        password: String,
+        code: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Token, Error> {
+        let github = self.github()?;
+        let now = self.inner.clock.now();
+        let attempt = self.inner.throttle.begin(address, name, now)?;
+        let secret = Secret::new(password);
+        let outcome = if github::is_github_token(secret.expose()) {
+            self.sign_in_with_github_token(name, &secret).await
+        } else if github.client.is_github_com() || !self.has_github_login() {
+            // Known without asking: no password leaves this machine.
+            Err(Error::GitHubTakesTokens)
         } else {
-            Err(Error::WrongPassword)
-        }
-    }
-
-    async fn issue_token(&self, user: &str) -> Result<Token, Error> {
-        let token = Token::generate();
-        let record = TokenRecord { user: user.to_owned(), created: self.clock.now().to_string() };
-        self.store.create(&keys::token(token.hash().as_str()), to_json(&record)?).await?;
-        Ok(token)
-    }
-
-    /// Makes a token useless. True when it was one. At once on this process; another process that shares the store
-    /// may remember it for a minute.
-    pub async fn revoke(&self, token: &Token) -> Result<bool, Error> {
-        if !token.is_well_formed() {
-            return Ok(false);
-        }
-        let hash = token.hash();
-        let (store, key) = (self.store.clone(), keys::token(hash.as_str()));
-        self.change(Some(hash), async move {
-            match store.delete(&key).await {
-                Ok(()) => Ok(true),
-                Err(storage::Error::NotFound) => Ok(false),
-                Err(error) => Err(error.into()),
+            let scopes = github.scopes();
+            match github.client.password_authorization(name, &secret, code, &scopes).await {
+                Ok(token) => self.sign_in_with_github_token(name, &token).await,
+                Err(providers::Error::OneTimeCode) => Err(Error::OneTimeCode),
+                Err(providers::Error::Rejected) => Err(Error::WrongPassword),
+                Err(providers::Error::NotFound) => Err(Error::GitHubTakesTokens),
+                Err(error) => Err(github::unavailable(&error)),
             }
-        })
-        .await
+        };
+        match &outcome {
+            Ok(_) => attempt.succeeded(),
+            Err(Error::UnknownToken | Error::WrongPassword | Error::OtherName(_) | Error::GitHubTakesTokens) => {
+                attempt.failed(now);
+            }
+            // The first half of a sign-in with a code, or nobody's fault.
+            Err(_) => {}
+        }
+        match outcome {
+            Err(Error::UnknownToken) => Err(Error::WrongPassword),
+            other => other,
+        }
     }
 
-    /// A local account by its name.
-    pub async fn account(&self, name: &str) -> Result<Option<Account>, Error> {
-        if check_user_name(name).is_err() {
-            return Ok(None);
+    /// Checks a password and counts what came of it.
+    async fn try_password(&self, account: &Account, password: String, address: Option<IpAddr>) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        let attempt = self.inner.throttle.begin(address, &account.name, now)?;
+        let outcome = self.check_password(account, password).await;
+        match &outcome {
+            Ok(()) => attempt.succeeded(),
+            Err(Error::WrongPassword) => attempt.failed(now),
+            Err(_) => {}
         }
-        read_json(&self.store, &keys::user(name)).await
+        outcome
+    }
+
+    /// Takes as long for a name that is not known as for one that is, and counts the guess.
+    async fn refuse_unknown(&self, name: &str, password: String, address: Option<IpAddr>) -> Result<(), Error> {
+        let now = self.inner.clock.now();
+        let attempt = self.inner.throttle.begin(address, name, now)?;
+        self.inner.passwords.verify_dummy(password).await?;
+        attempt.failed(now);
+        Ok(())
     }
 
     /// The packages that a user has starred, in order of name.
     pub async fn stars(&self, user: &str) -> Result<Vec<String>, Error> {
-        Ok(read_json(&self.store, &keys::stars(user)).await?.unwrap_or_default())
+        Ok(read_json(&self.inner.store, &keys::stars(user)).await?.unwrap_or_default())
     }
 
     /// Remembers or forgets a star in the user's own list.
@@ -304,40 +617,15 @@ impl Auth {
             };
             let changed = if starred { names.insert(package) } else { names.remove(&package) };
             let bytes = serde_json::to_vec(&names).unwrap_or_default();
-            Ok(if changed { Change::Write(bytes.into(), ()) } else { Change::Keep(()) })
+            Ok::<_, Error>(if changed { Change::Write(bytes.into(), ()) } else { Change::Keep(()) })
         };
-        self.store.update(&keys::stars(user), change).await.map_err(|error| match error {
-            UpdateError::Refused(error) => error,
-            UpdateError::Store(error) => Error::Store(error),
-        })
-    }
-
-    /// Sets an account's mail address.
-    pub async fn set_email(&self, user: &str, email: &str) -> Result<(), Error> {
-        let email = email.to_owned();
-        let change = move |stored: Option<Bytes>| {
-            let mut account: Account =
-                stored.and_then(|bytes| serde_json::from_slice(&bytes).ok()).ok_or(Error::Damaged)?;
-            account.email = email;
-            Ok(Change::Write(to_json(&account)?, ()))
-        };
-        let (store, key) = (self.store.clone(), keys::user(user));
-        self.change(None, async move {
-            store.update(&key, change).await.map_err(|error| match error {
-                UpdateError::Refused(error) => error,
-                UpdateError::Store(error) => Error::Store(error),
-            })
-        })
-        .await
+        Ok(self.inner.store.update(&keys::stars(user), change).await?)
     }
 }
 
-/// npm's rules: nothing that cannot stand in a URL, nothing that starts with a dot, no colon (Basic authentication).
-fn check_user_name(name: &str) -> Result<(), Error> {
-    let forbidden = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/' | '\\' | '%' | '?' | '#');
-    let is_bad =
-        name.is_empty() || name.len() > MAX_USER_NAME_BYTES || name.starts_with('.') || name.contains(forbidden);
-    if is_bad { Err(Error::BadName) } else { Ok(()) }
+/// A local account as decisions see it, with all that its owner may.
+fn local_user(account: &Account) -> User {
+    User::local(&account.name, &account.email)
 }
 
 async fn read_json<T: for<'de> Deserialize<'de>>(store: &Store, key: &keys::Key) -> Result<Option<T>, Error> {
@@ -356,65 +644,121 @@ fn to_json(record: &impl Serialize) -> Result<Bytes, Error> {
 mod tests {
     use super::*;
 
-    fn auth(registration_open: bool) -> (tempfile::TempDir, Auth) {
+    fn settings(registration: Registration) -> Settings {
+        let (github, groups, issuers) = (None, GroupNeeds::default(), Vec::new());
+        Settings { name: "Holdfast".to_owned(), registration, github, groups, issuers }
+    }
+
+    fn auth_at(clock: Clock, registration: Registration) -> (tempfile::TempDir, Store, Auth) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        (directory, Auth::new(store, Clock::default(), TaskTracker::new(), registration_open))
+        let auth = Auth::new(store.clone(), clock, TaskTracker::new(), settings(registration)).unwrap();
+        (directory, store, auth)
+    }
+
+    async fn sign_in(auth: &Auth, name: &str, password: &str) -> Result<Token, Error> {
+        auth.sign_in(name, password.to_owned(), "", Presented::default()).await
+    }
+
+    async fn authenticate(auth: &Auth, token: &Token) -> Result<Caller, Error> {
+        auth.authenticate(Credentials::Bearer(token.clone()), Presented::default()).await
     }
 
     #[tokio::test]
     async fn a_token_is_its_users_until_it_is_revoked() {
-        let (_directory, auth) = auth(true);
-        let token = auth.sign_in("ann", "secret".to_owned(), "ann@example.com").await.unwrap();
-        let caller = auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
-        assert_eq!(caller.id(), "ann");
-        assert!(matches!(auth.sign_in("ann", "wrong".to_owned(), "").await, Err(Error::WrongPassword)));
+        let (_directory, _, auth) = auth_at(Clock::default(), Registration::Open);
+        let token = sign_in(&auth, "ann", "secret").await.unwrap();
+        let caller = authenticate(&auth, &token).await.unwrap();
+        assert_eq!(caller.name().as_deref(), Some("ann"));
+        assert!(matches!(sign_in(&auth, "ann", "wrong").await, Err(Error::WrongPassword)));
         assert!(auth.revoke(&token).await.unwrap());
-        let refused = auth.authenticate(Credentials::Bearer(token.clone())).await;
-        assert!(matches!(refused, Err(Error::UnknownToken)));
+        assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
         assert!(!auth.revoke(&token).await.unwrap());
     }
 
     #[tokio::test]
     async fn a_token_is_revoked_even_if_nobody_waits_for_it() {
-        let (_directory, auth) = auth(true);
+        let (_directory, _, auth) = auth_at(Clock::default(), Registration::Open);
         for _ in 0..20 {
-            let token = auth.sign_in("ann", "secret".to_owned(), "").await.unwrap();
-            auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
+            let token = sign_in(&auth, "ann", "secret").await.unwrap();
+            authenticate(&auth, &token).await.unwrap();
             {
-                let revoking = auth.revoke(&token);
+                let hash = token.hash();
+                let revoking = auth.delete_token(hash.as_str());
                 tokio::pin!(revoking);
                 // Begun, and given up like a client that closes its connection.
                 assert!(futures::poll!(&mut revoking).is_pending());
             }
-            auth.tasks.close();
-            auth.tasks.wait().await;
-            auth.tasks.reopen();
-            let refused = auth.authenticate(Credentials::Bearer(token)).await;
-            assert!(matches!(refused, Err(Error::UnknownToken)));
+            auth.inner.tasks.close();
+            auth.inner.tasks.wait().await;
+            auth.inner.tasks.reopen();
+            assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
         }
     }
 
     #[tokio::test]
     async fn a_token_that_was_removed_by_hand_is_forgotten_in_a_minute() {
-        let directory = tempfile::tempdir().unwrap();
         let clock = Clock::held_at("2026-11-23T12:00:00.000Z".parse().unwrap());
-        let store = Store::open(directory.path()).unwrap();
-        let auth = Auth::new(store.clone(), clock.clone(), TaskTracker::new(), true);
-        let token = auth.sign_in("ann", "secret".to_owned(), "").await.unwrap();
-        auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
+        let (_directory, store, auth) = auth_at(clock.clone(), Registration::Open);
+        let token = sign_in(&auth, "ann", "secret").await.unwrap();
+        authenticate(&auth, &token).await.unwrap();
         store.delete(&keys::token(token.hash().as_str())).await.unwrap();
-        auth.authenticate(Credentials::Bearer(token.clone())).await.unwrap();
-        clock.advance(std::time::Duration::from_mins(1));
-        assert!(matches!(auth.authenticate(Credentials::Bearer(token)).await, Err(Error::UnknownToken)));
+        authenticate(&auth, &token).await.unwrap();
+        clock.advance(Duration::from_mins(1));
+        assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
     }
 
     #[tokio::test]
     async fn strangers_cannot_register_where_that_is_closed() {
-        let (_directory, auth) = auth(false);
-        assert!(matches!(auth.sign_in("ann", "x".to_owned(), "").await, Err(Error::RegistrationClosed)));
+        let (_directory, _, auth) = auth_at(Clock::default(), Registration::Closed);
+        // As for a name that is known: nobody learns by it who has an account.
+        assert!(matches!(sign_in(&auth, "ann", "x").await, Err(Error::WrongPassword)));
         for name in ["", ".x", "a/b", "a:b", "a\nb", "a b"] {
-            assert!(matches!(auth.sign_in(name, "x".to_owned(), "").await, Err(Error::BadName)), "{name:?}");
+            assert!(matches!(sign_in(&auth, name, "x").await, Err(Error::BadName)), "{name:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn names_that_differ_by_case_are_one_account() {
+        let (_directory, _, auth) = auth_at(Clock::default(), Registration::Open);
+        sign_in(&auth, "Ann", "secret").await.unwrap();
+        assert!(matches!(sign_in(&auth, "ann", "other").await, Err(Error::WrongPassword)));
+        let token = sign_in(&auth, "ANN", "secret").await.unwrap();
+        assert_eq!(authenticate(&auth, &token).await.unwrap().name().as_deref(), Some("Ann"));
+    }
+
+    #[tokio::test]
+    async fn an_invitation_makes_one_account() {
+        let clock = Clock::held_at("2026-11-23T12:00:00.000Z".parse().unwrap());
+        let (_directory, _, auth) = auth_at(clock.clone(), Registration::Invitation);
+        assert!(matches!(sign_in(&auth, "ann", "secret").await, Err(Error::WrongPassword)));
+        let accept = |code: String, name: &'static str| {
+            let auth = auth.clone();
+            async move { auth.accept_invitation(&code, name, "secret".to_owned(), "").await }
+        };
+        let code = auth.invite(Some("ann"), Duration::from_hours(1)).await.unwrap();
+        assert!(matches!(accept(code.clone(), "eve").await, Err(Error::NoInvitation)));
+        accept(code.clone(), "ann").await.unwrap();
+        assert!(matches!(accept(code, "ann").await, Err(Error::NoInvitation)));
+        sign_in(&auth, "ann", "secret").await.unwrap();
+        let late = auth.invite(None, Duration::from_hours(1)).await.unwrap();
+        clock.advance(Duration::from_hours(2));
+        assert!(matches!(accept(late, "bob").await, Err(Error::NoInvitation)));
+        assert!(auth.account("bob").await.unwrap().is_none());
+        assert_eq!(auth.sweep().await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_removed_account_takes_its_tokens_along() {
+        let (_directory, store, auth) = auth_at(Clock::default(), Registration::Open);
+        let token = sign_in(&auth, "ann", "secret").await.unwrap();
+        authenticate(&auth, &token).await.unwrap();
+        auth.set_blocked("ann", true).await.unwrap();
+        assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
+        auth.set_blocked("ann", false).await.unwrap();
+        authenticate(&auth, &token).await.unwrap();
+        auth.remove_account("ann").await.unwrap();
+        assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
+        assert!(matches!(store.read(&keys::token(token.hash().as_str())).await, Err(storage::Error::NotFound)));
     }
 }

@@ -4,7 +4,6 @@
 //! which is kept by whoever may open the text (a client, a browser) and never beside it. It must not be a password:
 //! nothing here is slow on purpose. Each *purpose* has keys of its own, so what was sealed for one thing opens for no
 //! other.
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the sign-in, which comes next"))]
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;

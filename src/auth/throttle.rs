@@ -9,7 +9,6 @@
 //!
 //! Counting by name has its price: a stranger who keeps trying may win the one try after each wait, and so keep an
 //! account's owner from signing in with a password (not from using tokens) for as long as it goes on.
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the sign-in, which comes next"))]
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,11 +102,9 @@ impl Throttle {
         Ok(Attempt { name, address })
     }
 
-    /// Whether a try would have to wait, without counting anything: for a page that says so before somebody types.
-    ///
-    /// # Errors
-    /// The time to wait.
-    pub(crate) fn check(&self, address: Option<IpAddr>, name: &str, now: Timestamp) -> Result<(), Duration> {
+    /// Whether a try would have to wait, without counting anything.
+    #[cfg(test)]
+    fn check(&self, address: Option<IpAddr>, name: &str, now: Timestamp) -> Result<(), Duration> {
         let now = now.as_millis();
         let by_address = address.and_then(|address| self.addresses.get(&network(address)));
         if let Some(counter) = by_address {

@@ -3,7 +3,6 @@
 //!
 //! A code works once: [`verify`] tells the step that the code is of, the caller stores it with the account, in one
 //! atomic write, and hands it in the next time.
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the sign-in, which comes next"))]
 
 use std::fmt;
 

@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
+use crate::auth::Registration;
 use crate::clock::Clock;
 use crate::settings::{self, DEFAULT_UPSTREAM, Settings};
 use crate::storage::{self, Store};
@@ -235,7 +236,7 @@ async fn public_url(settings: &Settings) -> Check {
 
 fn access(settings: &Settings) -> Check {
     let is_loopback = settings.server.listen.ip().is_loopback();
-    match (is_loopback, settings.anonymous_may_read(), settings.registration_is_open()) {
+    match (is_loopback, settings.anonymous_may_read(), settings.registration() == Registration::Open) {
         (false, _, true) => Check::of(
             Verdict::Warning,
             "access",

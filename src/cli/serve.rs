@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
 use crate::app::{App, StartError};
+use crate::auth::Registration;
 use crate::clock::Clock;
 use crate::serve::{self, ServeError};
 use crate::settings::{self, Settings};
@@ -121,6 +122,21 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Who may have an account, in a few words.
+fn accounts(settings: &Settings) -> String {
+    let local = match settings.registration() {
+        Registration::Open => "open: `npm login` with a new name makes an account",
+        Registration::Invitation => "by invitation: `holdfast user invite`",
+        Registration::Closed => "closed: `holdfast user add` makes one",
+    };
+    let Some(github) = &settings.github else { return local.to_owned() };
+    let host = github.client.web_url.host_str().unwrap_or("GitHub");
+    match &github.organizations {
+        Some(organizations) => format!("members of {} on {host}; others {local}", organizations.join(", ")),
+        None => format!("EVERY account on {host}; set `github.organizations` to let members only in; others {local}"),
+    }
+}
+
 /// Says what is going on and what to type next.
 fn greet(settings: &Settings, port: u16) {
     let local = settings.local_url(port);
@@ -138,8 +154,7 @@ fn greet(settings: &Settings, port: u16) {
     let upstream =
         if upstreams.is_empty() { "none: only packages published here".to_owned() } else { upstreams.join("; ") };
     let read = if settings.anonymous_may_read() { "anybody who reaches this address" } else { "accounts only" };
-    let register =
-        if settings.registration_is_open() { "open: `npm login` with a new name makes an account" } else { "closed" };
+    let register = accounts(settings);
     output::message(&format!(
         "Holdfast {} listening on {local}
   data       {}

@@ -1,7 +1,5 @@
 //! Who may see and change a package, as `npm access` asks for it. What decides is in the settings.
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -20,7 +18,7 @@ pub(super) async fn visibility(
     Package(name): Package,
 ) -> Result<Response, ApiError> {
     app.registry.packument(&caller, &name, Form::Full).await?;
-    Ok(respond::json(StatusCode::OK, &json!({ "public": app.registry.is_public() })))
+    Ok(respond::json(StatusCode::OK, &json!({ "public": app.registry.is_public(&name) })))
 }
 
 /// `{"access": …}`, pnpm's question for the same.
@@ -30,17 +28,15 @@ pub(super) async fn get(
     Package(name): Package,
 ) -> Result<Response, ApiError> {
     app.registry.packument(&caller, &name, Form::Full).await?;
-    let access = if app.registry.is_public() { "public" } else { "restricted" };
+    let access = if app.registry.is_public(&name) { "public" } else { "restricted" };
     Ok(respond::json(StatusCode::OK, &json!({ "access": access })))
 }
 
-/// The owners, who may write.
+/// Who may read and write: the owners, or whom the rules name.
 pub(super) async fn collaborators(
     State(app): State<App>,
     Identity(caller): Identity,
     Package(name): Package,
 ) -> Result<Response, ApiError> {
-    let owners = app.registry.owners(&caller, &name).await?;
-    let collaborators: BTreeMap<String, &str> = owners.into_iter().map(|owner| (owner.name, "write")).collect();
-    Ok(respond::json(StatusCode::OK, &collaborators))
+    Ok(respond::json(StatusCode::OK, &app.registry.collaborators(&caller, &name).await?))
 }

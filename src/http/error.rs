@@ -11,9 +11,9 @@ use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTI
 use http::{HeaderValue, StatusCode};
 
 use super::request_id::RequestId;
-use crate::auth;
+use crate::auth::{self, Action, Refusal};
 use crate::npm::packument::EditError;
-use crate::registry::Error;
+use crate::registry::{Challenge, Error};
 use crate::{storage, upstream};
 
 /// A refusal or failure on its way to the caller.
@@ -23,11 +23,30 @@ pub(super) struct ApiError {
     /// Replaces the kind's sentence where it can be told more exactly.
     sentence: Option<String>,
     retry_after: Option<Duration>,
-    challenge: bool,
+    /// `WWW-Authenticate`.
+    challenge: Option<&'static str>,
+    /// A change that a person has to confirm.
+    confirmation: Option<Box<Confirmation>>,
     /// The size of the file that a range was asked of.
     file_bytes: Option<u64>,
     /// For the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A change that a person has to confirm, and, once the page is made, where.
+#[derive(Debug)]
+struct Confirmation {
+    challenge: Challenge,
+    page: Option<ConfirmationPage>,
+}
+
+/// Where a person confirms a change, and where the client asks whether they have.
+#[derive(Debug)]
+pub(super) struct ConfirmationPage {
+    pub(super) page_url: String,
+    pub(super) done_url: String,
+    /// The client opens pages by itself; others ask for a code, which the page shows.
+    pub(super) is_for_web: bool,
 }
 
 /// One line of the table.
@@ -59,8 +78,36 @@ kinds! {
     MANIFEST_MISMATCH = "manifest_mismatch", UNPROCESSABLE_ENTITY, "The published document does not match the package.json in the tarball.";
     SIGN_IN_FIRST = "sign_in_first", UNAUTHORIZED, "This needs an account, and no valid token was sent: run `npm login` for this registry.";
     WRONG_PASSWORD = "wrong_password", UNAUTHORIZED, "The user name or the password is wrong.";
+    ACCOUNT_BLOCKED = "account_blocked", FORBIDDEN, "This account was blocked: ask whoever runs this registry.";
+    OTHER_ADDRESS = "other_address", UNAUTHORIZED, "This token may not be used from here: it is bound to other addresses.";
+    ONE_TIME_CODE = "one_time_code", UNAUTHORIZED, "This needs a one-time password: type the code of your authenticator app, or confirm in the browser.";
+    WRONG_CODE = "wrong_code", BAD_REQUEST, "The one-time code is wrong: type the one that the app shows now.";
+    LOCKED = "locked", TOO_MANY_REQUESTS, "Too many wrong tries: wait before the next one.";
+    NOT_A_MEMBER = "not_a_member", FORBIDDEN, "This GitHub account is in none of the organisations that may use this registry.";
+    GITHUB_TAKES_TOKENS = "github_takes_tokens", UNAUTHORIZED, "GitHub takes no passwords: type a personal access token with the scope `read:org` in place of the password, or run `npm login --auth-type=web`.";
+    GITHUB_REFUSED = "github_refused", FORBIDDEN, "GitHub did not let you in: try again.";
+    GITHUB_UNAVAILABLE = "github_unavailable", SERVICE_UNAVAILABLE, "GitHub does not answer, so it cannot be known who you are: try again in a moment.";
+    NO_GITHUB = "no_github", NOT_FOUND, "This registry does not use GitHub.";
+    NO_WEB_LOGIN = "no_web_login", NOT_FOUND, "This registry has no sign-in in the browser: run `npm login --auth-type=legacy`.";
+    NAME_IS_TAKEN = "user_name_taken", FORBIDDEN, "Another account here has this name: ask whoever runs this registry.";
+    NO_LOGIN = "no_login", NOT_FOUND, "There is no such sign-in, or it has ended: begin again.";
+    LOGIN_DENIED = "login_denied", FORBIDDEN, "The sign-in was denied in the browser.";
+    NO_INVITATION = "no_invitation", NOT_FOUND, "This invitation is not good: it was used, has ended, or is for another name.";
+    NO_PASSWORD_HERE = "no_password_here", FORBIDDEN, "This account is GitHub's: its password and second factor are changed there.";
+    PERSONS_ONLY = "persons_only", FORBIDDEN, "This is for accounts, not for CI jobs.";
+    IDENTITY_REFUSED = "identity_refused", FORBIDDEN, "The identity token of the CI job was refused.";
+    IDENTITY_INVALID = "identity_invalid", UNAUTHORIZED, "The identity token of the CI job is not good.";
+    NO_PUBLIC_URL = "no_public_url", FORBIDDEN, "OIDC token exchange error - this registry does not know its own name: whoever runs it has to set `server.public_url`.";
+    LIMITED_TOKEN = "limited_token", FORBIDDEN, "This token has limits and cannot manage the account: use one without, or sign in.";
+    ISSUER_UNAVAILABLE = "issuer_unavailable", SERVICE_UNAVAILABLE, "The issuer of the identity token does not answer: try again in a moment.";
+    TRUSTED_ALREADY = "trusted_already", CONFLICT, "The package trusts this workflow already.";
+    NO_TRUST = "no_trust", NOT_FOUND, "The package trusts no workflow under this id.";
+    MANAGED_ELSEWHERE = "managed_elsewhere", FORBIDDEN, "This cannot be changed from here.";
+    NOT_IN_DIRECTORY = "not_in_directory", NOT_FOUND, "GitHub shows you no such organisation or team.";
+    NOT_ALLOWED = "not_allowed", FORBIDDEN, "The rules of this registry do not let you do this.";
+    READ_ONLY_TOKEN = "read_only_token", FORBIDDEN, "This token may only read: use one that may write.";
+    OTHER_PACKAGES = "other_packages", FORBIDDEN, "This token is for other packages.";
     NOT_AN_OWNER = "not_an_owner", FORBIDDEN, "Only its owners may change this package: ask one of them to run `npm owner add`.";
-    REGISTRATION_CLOSED = "registration_closed", FORBIDDEN, "There is no such account, and this registry takes no new ones: ask whoever runs it.";
     PLAIN_PASSWORD = "plain_password", FORBIDDEN, "A password must not be sent over a plain connection: use https, or declare the proxy in front with `server.trusted_proxies`.";
     VERSION_EXISTS = "version_exists", FORBIDDEN, "You cannot publish over the previously published versions.";
     NAME_TAKEN = "name_taken", FORBIDDEN, "A public package has this name: use a scope, or claim the name with `packages.claims`.";
@@ -95,7 +142,15 @@ kinds! {
 impl ApiError {
     /// An error with its kind's own sentence.
     pub(super) fn new(kind: &'static Kind) -> Self {
-        Self { kind, sentence: None, retry_after: None, challenge: false, file_bytes: None, cause: None }
+        Self {
+            kind,
+            sentence: None,
+            retry_after: None,
+            challenge: None,
+            confirmation: None,
+            file_bytes: None,
+            cause: None,
+        }
     }
 
     /// An error with a sentence of its own.
@@ -120,8 +175,49 @@ impl ApiError {
 
     /// npm shows its advice to log in on a 401 with a challenge, and the sentence on one without.
     fn with_challenge(mut self) -> Self {
-        self.challenge = true;
+        self.challenge = Some("Bearer realm=\"holdfast\"");
         self
+    }
+
+    /// A change that a person has to confirm. The outermost layer makes the page for it.
+    pub(super) fn confirm(challenge: Challenge) -> Self {
+        let sentence = if challenge.has_app {
+            "This needs a one-time password: type the code that your authenticator app shows."
+        } else {
+            "This needs your confirmation in the browser, which gives a one-time password."
+        };
+        let challenged = Self { challenge: Some("OTP"), ..Self::saying(&ONE_TIME_CODE, sentence) };
+        Self { confirmation: Some(Box::new(Confirmation { challenge, page: None })), ..challenged }
+    }
+
+    /// The change that a page is to be made for.
+    pub(super) fn wants_page(&self) -> Option<&Challenge> {
+        self.confirmation.as_ref().map(|confirmation| &confirmation.challenge).filter(|challenge| !challenge.has_app)
+    }
+
+    /// With the page that was made.
+    pub(super) fn with_page(mut self, page: ConfirmationPage) -> Self {
+        if let Some(confirmation) = &mut self.confirmation {
+            confirmation.page = Some(page);
+        }
+        self
+    }
+
+    /// Logs the cause, where the answer is a page.
+    pub(super) fn log(&self) {
+        if let Some(cause) = &self.cause {
+            tracing::error!(code = self.kind.code, cause = &**cause as &dyn std::error::Error, "failed");
+        }
+    }
+
+    /// The status, for a page that tells of the error.
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind.status
+    }
+
+    /// The sentence, for a page that tells of the error.
+    pub(super) fn sentence(&self) -> &str {
+        self.sentence.as_deref().unwrap_or(self.kind.sentence)
     }
 
     /// The answer, with the id under which the log has the cause.
@@ -135,7 +231,7 @@ impl ApiError {
             }
         }
         // `error` for npm, `message` for yarn, `ok` and `success` for the older system's clients.
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "error": sentence,
             "message": sentence,
             "code": self.kind.code,
@@ -143,8 +239,19 @@ impl ApiError {
             "ok": false,
             "success": false,
         });
+        let page = self.confirmation.as_ref().and_then(|confirmation| confirmation.page.as_ref());
+        if let Some(page) = page.filter(|page| page.is_for_web) {
+            body["authUrl"] = page.page_url.as_str().into();
+            body["doneUrl"] = page.done_url.as_str().into();
+        }
         let mut response = (self.kind.status, body.to_string()).into_response();
         let headers = response.headers_mut();
+        if let Some(page) = page
+            && let Ok(notice) =
+                HeaderValue::try_from(format!("Open {} to confirm, and to get the one-time password", page.page_url))
+        {
+            headers.insert("npm-notice", notice);
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
@@ -152,8 +259,8 @@ impl ApiError {
         if let Some(Ok(range)) = self.file_bytes.map(|size| HeaderValue::try_from(format!("bytes */{size}"))) {
             headers.insert(CONTENT_RANGE, range);
         }
-        if self.challenge {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"holdfast\""));
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }
@@ -206,10 +313,9 @@ impl From<Error> for ApiError {
             Error::Tag(error) => Self::saying(&BAD_TAG, sentence(&error)),
             Error::BadVersion(text) => Self::saying(&BAD_VERSION, format!("`{text}` is not a valid semantic version.")),
             Error::SignInFirst => Self::new(&SIGN_IN_FIRST).with_challenge(),
-            Error::NotAnOwner(name) => Self::saying(
-                &NOT_AN_OWNER,
-                format!("Only its owners may change `{name}`: ask one of them to run `npm owner add`."),
-            ),
+            Error::NotAllowed { name, action, refusal } => not_allowed(&name, action, refusal),
+            Error::OneTimeCode(challenge) => Self::confirm(challenge),
+            Error::LimitedToken => Self::new(&LIMITED_TOKEN),
             // npm's own words: scripts look for them.
             Error::VersionExists { version, .. } => Self::saying(
                 &VERSION_EXISTS,
@@ -257,14 +363,107 @@ impl From<auth::Error> for ApiError {
             auth::Error::UnknownToken => Self::new(&SIGN_IN_FIRST).with_challenge(),
             // Without a challenge npm prints the sentence.
             auth::Error::WrongPassword => Self::new(&WRONG_PASSWORD),
-            auth::Error::RegistrationClosed => Self::new(&REGISTRATION_CLOSED),
+            auth::Error::Blocked => Self::new(&ACCOUNT_BLOCKED),
+            auth::Error::OtherAddress => Self { challenge: Some("ipaddress"), ..Self::new(&OTHER_ADDRESS) },
+            auth::Error::OneTimeCode => Self { challenge: Some("OTP"), ..Self::new(&ONE_TIME_CODE) },
+            auth::Error::WrongCode => Self::new(&WRONG_CODE),
+            auth::Error::NothingPending => {
+                Self::saying(&BAD_REQUEST, "No set-up of one-time codes has begun: run `npm profile enable-2fa` again.")
+            }
+            auth::Error::Locked(wait) => {
+                let sentence =
+                    format!("Too many wrong tries: wait {} seconds before the next one.", wait.as_secs().max(1));
+                Self::saying(&LOCKED, sentence).retry_after(Some(wait))
+            }
+            auth::Error::Busy => Self::new(&BUSY).retry_after(Some(Duration::from_secs(2))),
             auth::Error::BadName => {
                 Self::saying(&BAD_REQUEST, "This user name is not allowed: use letters, digits, `-`, `_` and `.`.")
             }
+            auth::Error::NameTaken(name) => Self::saying(
+                &NAME_IS_TAKEN,
+                format!("Another account here is called `{name}`: ask whoever runs this registry."),
+            ),
             auth::Error::BadPassword => Self::saying(&BAD_REQUEST, "The password must have 1 to 1,024 characters."),
-            auth::Error::Busy => Self::new(&BUSY).retry_after(Some(Duration::from_secs(2))),
+            auth::Error::BadProfile => {
+                Self::saying(&BAD_REQUEST, "A text in a profile may have 1,024 bytes and no control characters.")
+            }
+            auth::Error::BadToken(why) | auth::Error::BadTrust(why) => Self::saying(&BAD_REQUEST, sentence(&why)),
+            auth::Error::UserNotFound => Self::new(&USER_NOT_FOUND),
+            auth::Error::NoPasswordHere => Self::new(&NO_PASSWORD_HERE),
+            auth::Error::NoInvitation => Self::new(&NO_INVITATION),
+            auth::Error::TrustedAlready => Self::new(&TRUSTED_ALREADY),
+            auth::Error::Exchange(error) => exchange(&error),
             auth::Error::Store(error) => storage_error(error),
             auth::Error::Damaged => Self::new(&DAMAGED).because(error),
+            other => github_or_login(other),
+        }
+    }
+}
+
+/// Signing in at GitHub and in the browser.
+fn github_or_login(error: auth::Error) -> ApiError {
+    match error {
+        auth::Error::NotAMember(login) => ApiError::saying(
+            &NOT_A_MEMBER,
+            format!(
+                "The GitHub account `{login}` is in none of the organisations that may use this registry, or its token cannot show it: let the organisation approve the app, and sign in again."
+            ),
+        ),
+        auth::Error::OtherName(login) => {
+            ApiError::saying(&WRONG_PASSWORD, format!("The token is the one of `{login}`: use that as user name."))
+        }
+        auth::Error::GitHubTakesTokens => ApiError::new(&GITHUB_TAKES_TOKENS),
+        auth::Error::GitHubRefused(code) => ApiError::saying(
+            &GITHUB_REFUSED,
+            format!(
+                "GitHub did not let you in (`{}`): try again.",
+                code.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "")
+            ),
+        ),
+        auth::Error::GitHubUnavailable { retry_after } => ApiError::new(&GITHUB_UNAVAILABLE).retry_after(retry_after),
+        auth::Error::IssuerUnavailable { retry_after } => ApiError::new(&ISSUER_UNAVAILABLE).retry_after(retry_after),
+        auth::Error::NoGitHub => ApiError::new(&NO_GITHUB),
+        auth::Error::NotInDirectory => ApiError::new(&NOT_IN_DIRECTORY),
+        auth::Error::Denied => ApiError::new(&LOGIN_DENIED),
+        auth::Error::ForeignBrowser => ApiError::saying(
+            &NO_LOGIN,
+            "This answer does not belong to a sign-in in this browser, or cookies are switched off: begin again.",
+        ),
+        auth::Error::OtherPerson { wanted, found } => ApiError::saying(
+            &LOGIN_DENIED,
+            format!("You are signed in as `{found}`, and `{wanted}` has to confirm this."),
+        ),
+        _ => ApiError::new(&NO_LOGIN),
+    }
+}
+
+/// What a CI job is told: npm shows `message` in its verbose log only, so all is in it.
+fn exchange(error: &auth::ExchangeError) -> ApiError {
+    let kind = match error {
+        auth::ExchangeError::UnknownIssuer | auth::ExchangeError::Token(_) | auth::ExchangeError::Replayed => {
+            &IDENTITY_INVALID
+        }
+        auth::ExchangeError::Identity(_) | auth::ExchangeError::NotTrusted(_) => &IDENTITY_REFUSED,
+    };
+    ApiError::saying(kind, format!("OIDC token exchange error - {error}"))
+}
+
+fn not_allowed(name: &crate::npm::PackageName, action: Action, refusal: Refusal) -> ApiError {
+    match refusal {
+        Refusal::NotAnOwner => ApiError::saying(
+            &NOT_AN_OWNER,
+            format!("Only its owners may change `{name}`: ask one of them to run `npm owner add`."),
+        ),
+        Refusal::NotInRule => ApiError::saying(
+            &NOT_ALLOWED,
+            format!("The rules of this registry do not let you {} `{name}`.", action.as_str()),
+        ),
+        Refusal::ReadOnlyToken => ApiError::new(&READ_ONLY_TOKEN),
+        Refusal::OtherPackages => {
+            ApiError::saying(&OTHER_PACKAGES, format!("This token is for other packages than `{name}`."))
+        }
+        Refusal::NotTrusted => {
+            ApiError::saying(&NOT_ALLOWED, format!("This job's token does not let it {} `{name}`.", action.as_str()))
         }
     }
 }

@@ -14,10 +14,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
+use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PERSONS_ONLY, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
 use super::origin::Origin;
 use crate::app::App;
-use crate::auth::{self, Caller, Credentials, Token};
+use crate::auth::{self, Caller, Credentials, OneTimeCode, Presented, Token};
 use crate::npm::PackageName;
 use crate::registry;
 
@@ -92,6 +92,16 @@ text_segment! {
     TokenText = "token";
     /// `name@version`.
     Spec = "spec";
+    /// A token's public name.
+    TokenKey = "key";
+    /// What something is called by.
+    Id = "id";
+    /// An organisation of GitHub.
+    Organization = "organization";
+    /// A team of one.
+    Team = "team";
+    /// The code of an invitation.
+    InvitationCode = "code";
 }
 
 /// Who is calling.
@@ -111,7 +121,9 @@ impl FromRequestParts<App> for Identity {
                 return Err(ApiError::new(&PLAIN_PASSWORD));
             }
         }
-        match app.registry.auth().authenticate(credentials).await {
+        let address = parts.extensions.get::<Origin>().and_then(|origin| origin.address);
+        let presented = Presented { address, code: one_time_code(&parts.headers) };
+        match app.registry.auth().authenticate(credentials, presented).await {
             Ok(caller) => Ok(Self(caller)),
             Err(auth::Error::UnknownToken | auth::Error::WrongPassword) => Ok(Self(Caller::Anonymous)),
             Err(error) => Err(error.into()),
@@ -119,7 +131,14 @@ impl FromRequestParts<App> for Identity {
     }
 }
 
-/// A caller with an account. Refuses others before their body is read.
+/// `npm-otp`, which npm, pnpm, yarn and bun send after they asked for a code.
+pub(super) fn one_time_code(headers: &HeaderMap) -> Option<OneTimeCode> {
+    const MAX_CODE_BYTES: usize = 256;
+    let text = headers.get("npm-otp")?.to_str().ok()?.trim();
+    (!text.is_empty() && text.len() <= MAX_CODE_BYTES).then(|| OneTimeCode::new(text))
+}
+
+/// Somebody who is known: an account or a CI job. Refuses others before their body is read.
 pub(super) struct Account(pub(super) Caller);
 
 impl FromRequestParts<App> for Account {
@@ -127,7 +146,23 @@ impl FromRequestParts<App> for Account {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let Identity(caller) = Identity::from_request_parts(parts, app).await?;
-        if caller.user().is_some() { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
+        if caller.is_known() { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
+    }
+}
+
+/// An account, and not a CI job: for what belongs to a person.
+pub(super) struct Person(pub(super) auth::User);
+
+impl FromRequestParts<App> for Person {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let Identity(caller) = Identity::from_request_parts(parts, app).await?;
+        match caller {
+            Caller::User(user) => Ok(Self(user)),
+            Caller::Anonymous => Err(registry::Error::SignInFirst.into()),
+            Caller::Workflow(_) => Err(ApiError::new(&PERSONS_ONLY)),
+        }
     }
 }
 
@@ -139,8 +174,7 @@ impl FromRequestParts<App> for Reader {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let Identity(caller) = Identity::from_request_parts(parts, app).await?;
-        let may_read = caller.user().is_some() || app.registry.is_public();
-        if may_read { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
+        if app.registry.policy().may_use(&caller) { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
     }
 }
 
@@ -293,6 +327,11 @@ pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(body: &[u8]) -> Result<T
             format!("The body is not the JSON that is expected here: {error}."),
         )
     })
+}
+
+/// The fields of a form as a browser posts it.
+pub(super) fn form(body: &[u8]) -> std::collections::HashMap<String, String> {
+    url::form_urlencoded::parse(body).into_owned().collect()
 }
 
 /// The query's value for a key, decoded.

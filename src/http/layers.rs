@@ -19,13 +19,16 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use tower::Service;
 
-use super::error::{ApiError, BAD_REQUEST, INTERNAL, MISDIRECTED, NO_ROUTE, Pending, method_not_allowed};
+use super::browser;
+use super::error::{
+    ApiError, BAD_REQUEST, ConfirmationPage, INTERNAL, MISDIRECTED, NO_ROUTE, Pending, method_not_allowed,
+};
 use super::origin::{Origin, Peer, stranger};
 use super::path;
 use super::request_id::RequestId;
 use super::router;
 use crate::app::App;
-use crate::auth::TOKEN_PREFIX;
+use crate::auth::{Asking, TOKEN_PREFIX};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer than any address that a client sends.
@@ -99,6 +102,7 @@ impl HttpService {
     }
 
     async fn answer(mut self, request: Request<Body>, id: &RequestId) -> Response {
+        let asked = Asked::of(&request);
         let routed = async {
             let Ok(router) = <Router as tower::ServiceExt<Request<Body>>>::ready(&mut self.router).await;
             let Ok(response) = Service::call(router, request).await;
@@ -110,7 +114,7 @@ impl HttpService {
             return ApiError::new(&INTERNAL).into_response_with(id);
         };
         if let Some(error) = response.extensions().get::<Pending>().and_then(Pending::take) {
-            return error.into_response_with(id);
+            return asked.with_page(&self.app, error).await.into_response_with(id);
         }
         if response.extensions().get::<NoRoute>().is_some() {
             return ApiError::new(&NO_ROUTE).into_response_with(id);
@@ -122,12 +126,53 @@ impl HttpService {
     }
 }
 
+/// What is remembered of a request for the case that a person has to confirm it.
+struct Asked {
+    base: std::sync::Arc<str>,
+    asking: Asking,
+    /// The client opens a page by itself and asks whether it is done (npm since 8.14, pnpm, bun).
+    is_for_web: bool,
+}
+
+impl Asked {
+    fn of(request: &Request<Body>) -> Option<Self> {
+        let origin = request.extensions().get::<Origin>()?;
+        let is_for_web = request.headers().get("npm-auth-type").is_some_and(|value| value.as_bytes() == b"web");
+        Some(Self {
+            base: std::sync::Arc::clone(&origin.base),
+            asking: browser::asking(request.headers(), origin.address, None),
+            is_for_web,
+        })
+    }
+}
+
+trait WithPage {
+    async fn with_page(self, app: &App, error: ApiError) -> ApiError;
+}
+
+impl WithPage for Option<Asked> {
+    /// Makes the page on which a person confirms a change, where the error asks for one.
+    async fn with_page(self, app: &App, error: ApiError) -> ApiError {
+        let (Some(asked), Some(challenge)) = (self, error.wants_page().cloned()) else { return error };
+        let auth = app.registry.auth();
+        match auth.begin_confirmation(&challenge.user, &challenge.subject, challenge.change, asked.asking).await {
+            Ok(started) => error.with_page(ConfirmationPage {
+                page_url: browser::page_url(&asked.base, &started),
+                done_url: browser::done_url(&asked.base, &started),
+                is_for_web: asked.is_for_web,
+            }),
+            Err(error) => error.into(),
+        }
+    }
+}
+
 /// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.
 fn loggable(path: &str) -> String {
     let mut is_token = false;
     let segments = path.split('/').map(|segment| {
-        let hidden = is_token || segment.contains(TOKEN_PREFIX);
-        is_token = segment == "token";
+        let hidden = is_token && segment != "device" || segment.contains(TOKEN_PREFIX);
+        // Whoever knows the address of a sign-in or of an invitation may go on with it.
+        is_token = matches!(segment, "token" | "login" | "invite");
         if hidden { "***".to_owned() } else { segment.chars().map(|c| if c.is_control() { '?' } else { c }).collect() }
     });
     segments.collect::<Vec<String>>().join("/")
@@ -142,6 +187,10 @@ mod tests {
         assert_eq!(loggable("/-/user/token/abc"), "/-/user/token/***");
         assert_eq!(loggable("/npm/-/npm/v1/tokens/token/abc"), "/npm/-/npm/v1/tokens/token/***");
         assert_eq!(loggable("/lodash/hfst_secret"), "/lodash/***");
+        assert_eq!(loggable("/-/login/abc/confirm"), "/-/login/***/confirm");
+        assert_eq!(loggable("/-/invite/abc"), "/-/invite/***");
+        assert_eq!(loggable("/-/v1/login"), "/-/v1/login");
+        assert_eq!(loggable("/-/v1/login/device"), "/-/v1/login/device");
         assert_eq!(loggable("/@acme%2ftool"), "/@acme%2ftool");
     }
 }

@@ -2,16 +2,15 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::error::{ApiError, BAD_DOCUMENT, PLAIN_PASSWORD, TOKEN_NOT_FOUND, USER_NOT_FOUND};
-use super::extract::{Bounded, From, Identity, TokenText, UserName, json as parse};
+use super::extract::{Bounded, From, Reader, TokenText, UserName, json as parse, one_time_code};
 use super::respond;
 use crate::app::App;
-use crate::auth::Token;
-use crate::registry::Error;
+use crate::auth::{Presented, Token};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -29,6 +28,7 @@ pub(super) async fn sign_in(
     State(app): State<App>,
     From(origin): From,
     UserName(user): UserName,
+    headers: HeaderMap,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     if !origin.is_private_line {
@@ -38,7 +38,9 @@ pub(super) async fn sign_in(
     if name != user {
         return Err(ApiError::saying(&BAD_DOCUMENT, "The user name in the body is not the one in the address."));
     }
-    let token = app.registry.auth().sign_in(&name, password, email.as_deref().unwrap_or_default()).await?;
+    let presented = Presented { address: origin.address, code: one_time_code(&headers) };
+    let email = email.as_deref().unwrap_or_default();
+    let token = app.registry.auth().sign_in(&name, password, email, presented).await?;
     let answer = json!({
         "ok": true,
         "success": true,
@@ -52,12 +54,9 @@ pub(super) async fn sign_in(
 /// A user's public profile, which `npm owner add` asks for.
 pub(super) async fn user(
     State(app): State<App>,
-    Identity(caller): Identity,
+    Reader(_): Reader,
     UserName(user): UserName,
 ) -> Result<Response, ApiError> {
-    if caller.user().is_none() && !app.registry.is_public() {
-        return Err(Error::SignInFirst.into());
-    }
     let account = app.registry.auth().account(&user).await?;
     let account =
         account.ok_or_else(|| ApiError::saying(&USER_NOT_FOUND, format!("There is no user `{user}` here.")))?;

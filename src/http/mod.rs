@@ -6,13 +6,17 @@
 mod access;
 mod attestations;
 mod audit;
+mod browser;
+mod device;
 mod dist_tags;
 mod error;
 mod extract;
 mod health;
+mod invitation;
 mod layers;
 mod login;
 mod negotiate;
+mod oidc;
 mod origin;
 mod owners;
 mod packument;
@@ -26,6 +30,9 @@ mod router;
 mod search;
 mod stars;
 mod tarball;
+mod teams;
+mod tokens;
+mod trust;
 mod web;
 
 pub use error::{KINDS, Kind};

@@ -22,6 +22,8 @@ pub(super) struct Origin {
     pub(super) prefix: Arc<str>,
     /// A password may travel this way: encrypted up to a declared proxy, or never leaving the machine.
     pub(super) is_private_line: bool,
+    /// The client's own address. `None` behind a proxy that does not tell it, or tells nonsense.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl Origin {
@@ -40,9 +42,15 @@ impl Origin {
         } else {
             public.is_loopback && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers)
         };
+        let address = client_address(&public.trusted_proxies, peer.ip(), headers);
         if let Some(url) = &public.url {
             let base = url.as_str().trim_end_matches('/');
-            return Self { base: base.into(), prefix: url.path().trim_end_matches('/').into(), is_private_line };
+            return Self {
+                base: base.into(),
+                prefix: url.path().trim_end_matches('/').into(),
+                is_private_line,
+                address,
+            };
         }
         let own_host = || {
             headers
@@ -53,8 +61,23 @@ impl Origin {
         let host = forwarded("x-forwarded-host").or_else(own_host).filter(|host| is_host(host)).unwrap_or("localhost");
         let prefix =
             forwarded("x-forwarded-prefix").filter(|prefix| is_prefix(prefix)).unwrap_or("").trim_end_matches('/');
-        Self { base: format!("{scheme}://{host}{prefix}").into(), prefix: prefix.into(), is_private_line }
+        Self { base: format!("{scheme}://{host}{prefix}").into(), prefix: prefix.into(), is_private_line, address }
     }
+}
+
+/// The address of the client: the peer's, or, where that is a declared proxy, the last in `X-Forwarded-For` that is none.
+/// What stands before it may have been made up by the client.
+fn client_address(proxies: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    if !is_in(proxies, peer) {
+        return Some(peer.to_canonical());
+    }
+    let mut values = headers.get_all("x-forwarded-for").iter().rev();
+    let mut hops = values.by_ref().flat_map(|value| value.to_str().unwrap_or_default().rsplit(',')).map(str::trim);
+    hops.find_map(|hop| match hop.parse::<IpAddr>() {
+        Ok(address) if is_in(proxies, address) => None,
+        Ok(address) => Some(Some(address.to_canonical())),
+        Err(_) => Some(None),
+    })?
 }
 
 /// Why a request does not come from this machine although nobody else is served: a proxy that was not declared, or a
@@ -152,6 +175,25 @@ mod tests {
         assert!(!plain.is_private_line);
         let silent = origin(&open(&["10.0.0.0/8"]), "10.1.2.3:9", &[("host", "npm.example")]);
         assert!(silent.is_private_line);
+    }
+
+    #[test]
+    fn the_clients_address_is_believed_of_declared_proxies_only() {
+        let seen = |peer: &str, forwarded: &[&'static str]| {
+            let headers: Vec<_> = forwarded.iter().map(|value| ("x-forwarded-for", *value)).collect();
+            origin(&open(&["10.0.0.0/8"]), peer, &headers).address.map(|address| address.to_string())
+        };
+        assert_eq!(seen("192.0.2.1:9", &[]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(seen("192.0.2.1:9", &["198.51.100.7"]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(seen("[::ffff:192.0.2.1]:9", &[]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(seen("10.0.0.1:9", &["198.51.100.7"]).as_deref(), Some("198.51.100.7"));
+        // What the client itself put in front counts for nothing.
+        assert_eq!(seen("10.0.0.1:9", &["203.0.113.9, 198.51.100.7"]).as_deref(), Some("198.51.100.7"));
+        assert_eq!(seen("10.0.0.1:9", &["198.51.100.7, 10.0.0.2"]).as_deref(), Some("198.51.100.7"));
+        assert_eq!(seen("10.0.0.1:9", &["203.0.113.9", "198.51.100.7, 10.0.0.2"]).as_deref(), Some("198.51.100.7"));
+        assert_eq!(seen("10.0.0.1:9", &["198.51.100.7, nonsense"]), None);
+        assert_eq!(seen("10.0.0.1:9", &[]), None);
+        assert_eq!(seen("10.0.0.1:9", &["2001:db8::7"]).as_deref(), Some("2001:db8::7"));
     }
 
     #[test]

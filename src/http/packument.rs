@@ -40,7 +40,7 @@ async fn answer(
     let etag = packument.etag(base);
     let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
     let is_unchanged = negotiate::is_unchanged(headers, &etag, modified);
-    let validators = validators(&packument, &etag, app.registry.is_public());
+    let validators = validators(&packument, &etag, app.registry.is_public(name));
     if is_unchanged {
         return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
     }
@@ -65,7 +65,7 @@ pub(super) async fn version(
 ) -> Result<Response, ApiError> {
     let bytes = app.registry.version(&caller, &name, &wanted, &origin.base).await?;
     let mut response = respond::json_bytes(StatusCode::OK, bytes);
-    response.headers_mut().insert(CACHE_CONTROL, respond::revalidate(app.registry.is_public()));
+    response.headers_mut().insert(CACHE_CONTROL, respond::revalidate(app.registry.is_public(&name)));
     Ok(response)
 }
 

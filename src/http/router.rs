@@ -10,7 +10,8 @@ use axum::routing::{MethodFilter, any, on};
 use serde::Serialize;
 
 use super::{
-    access, attestations, audit, dist_tags, health, login, owners, packument, profile, publish, search, stars, tarball,
+    access, attestations, audit, browser, device, dist_tags, health, invitation, login, oidc, owners, packument,
+    profile, publish, search, stars, tarball, teams, tokens, trust, web,
 };
 use crate::app::App;
 
@@ -24,7 +25,7 @@ pub enum Access {
     Readers,
     /// Any account.
     Accounts,
-    /// An owner of the package, or any account where that is set.
+    /// Whom the rules let change the package; without rules its owners, or any account where that is set.
     Owners,
 }
 
@@ -74,6 +75,29 @@ pub fn routes() -> Routes {
         .get("/-/package/{package}/visibility", Readers, access::visibility)
         .get("/-/package/{package}/access", Readers, access::get)
         .get("/-/package/{package}/collaborators", Readers, access::collaborators)
+        .post("/-/package/{package}/access", Accounts, teams::changed_in_settings)
+        .put("/-/package/{package}/access", Accounts, teams::changed_in_settings)
+        // Organisations and teams.
+        .get("/-/org/{organization}/user", Accounts, teams::members)
+        .put("/-/org/{organization}/user", Accounts, teams::changed_at_github)
+        .delete("/-/org/{organization}/user", Accounts, teams::changed_at_github)
+        .get("/-/org/{organization}/team", Accounts, teams::teams)
+        .put("/-/org/{organization}/team", Accounts, teams::changed_at_github)
+        .get("/-/org/{organization}/package", Readers, teams::packages_of_organization)
+        .delete("/-/team/{organization}/{team}", Accounts, teams::changed_at_github)
+        .get("/-/team/{organization}/{team}/user", Accounts, teams::team_members)
+        .put("/-/team/{organization}/{team}/user", Accounts, teams::changed_at_github)
+        .delete("/-/team/{organization}/{team}/user", Accounts, teams::changed_at_github)
+        .get("/-/team/{organization}/{team}/package", Readers, teams::packages_of_team)
+        .put("/-/team/{organization}/{team}/package", Accounts, teams::changed_in_settings)
+        .delete("/-/team/{organization}/{team}/package", Accounts, teams::changed_in_settings)
+        .get("/-/user/{user}/package", Readers, teams::packages_of_user)
+        // Workflows.
+        .get("/-/package/{package}/trust", Owners, trust::list)
+        .post("/-/package/{package}/trust", Owners, trust::add)
+        .delete("/-/package/{package}/trust/{id}", Owners, trust::remove)
+        .post("/-/npm/v1/oidc/token/exchange/package/{package}", Anybody, oidc::exchange)
+        .post("/-/npm/v1/oidc/token/exchange", Anybody, oidc::exchange_to_read)
         // Stars.
         .get("/-/_view/starredByUser", Readers, stars::view)
         .get("/-/user/v1/star", Accounts, stars::own)
@@ -84,10 +108,25 @@ pub fn routes() -> Routes {
         .get("/-/whoami", Accounts, profile::whoami)
         .get("/-/npm/v1/user", Accounts, profile::get)
         .post("/-/npm/v1/user", Accounts, profile::set)
+        .get("/-/npm/v1/tokens", Accounts, tokens::list)
+        .post("/-/npm/v1/tokens", Accounts, tokens::create)
+        .delete("/-/npm/v1/tokens/token/{key}", Accounts, tokens::revoke)
         .put("/-/user/org.couchdb.user:{user}", Anybody, login::sign_in)
         .put("/-/user/org.couchdb.user:{user}/-rev/{revision}", Anybody, login::sign_in)
         .get("/-/user/org.couchdb.user:{user}", Readers, login::user)
         .delete("/-/user/token/{token}", Anybody, login::sign_out)
+        // Signing in in the browser, and on another device.
+        .post("/-/v1/login", Anybody, browser::begin)
+        .post("/-/v1/login/device", Anybody, device::begin)
+        .get("/-/v1/done", Anybody, browser::done)
+        .get("/-/login/{id}", Anybody, browser::page)
+        .post("/-/login/{id}", Anybody, browser::sign_in)
+        .get("/-/login/{id}/github", Anybody, browser::to_github)
+        .post("/-/login/{id}/confirm", Anybody, browser::confirm)
+        .get("/-/github/callback", Anybody, browser::from_github)
+        .get("/-/invite/{code}", Anybody, invitation::page)
+        .post("/-/invite/{code}", Anybody, invitation::accept)
+        .get(web::STYLESHEET_PATH, Anybody, web::stylesheet)
         // Search and audit.
         .get("/-/v1/search", Readers, search::search)
         .get("/-/all", Readers, search::all)

@@ -26,7 +26,7 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let tarball = app.registry.tarball(&caller, &name, &file).await?;
-    let common = common_headers(app.registry.is_public());
+    let common = common_headers(app.registry.is_public(&name));
     match tarball {
         TarballBytes::Stored(download) => stored(&download, &headers, common),
         TarballBytes::Arriving { size_bytes, stream } => {

@@ -66,14 +66,15 @@ impl Registry {
         name: &PackageName,
         change: impl FnOnce(&mut HostedPackument<'_>) -> Result<(), EditError> + Send + 'static,
     ) -> Result<(), Error> {
-        Self::authorize_changing(caller)?;
+        self.authorize_changing(caller, name)?;
         let head = self.require_hosted(name).await?;
-        self.authorize(caller, Action::Publish, name, &head.owners)?;
+        self.authorize(caller, Action::Tag, name, &head.owners)?;
+        self.confirmed(caller, Action::Tag, name).await?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
         self.to_the_end(async move {
             let (authority, package) = (this.clone(), name.clone());
             this.change_existing(&name, move |document| {
-                authority.authorize(&caller, Action::Publish, &package, &document.head().owners)?;
+                authority.authorize(&caller, Action::Tag, &package, &document.head().owners)?;
                 Ok(change(document)?)
             })
             .await

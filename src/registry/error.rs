@@ -1,6 +1,6 @@
 //! What can go wrong in a registry, in its own terms. `http/error.rs` says how each is told to the caller.
 
-use crate::auth;
+use crate::auth::{self, Action, Refusal};
 use crate::npm::dist_tag::DistTagError;
 use crate::npm::name::NameError;
 use crate::npm::packument::EditError;
@@ -9,6 +9,19 @@ use crate::npm::tarball::TarballError;
 use crate::npm::{PackageName, Version};
 use crate::storage::{self, UpdateError};
 use crate::upstream;
+
+/// A change that waits for a person's word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// Whose word.
+    pub user: String,
+    /// What the word is about: a package's name, or the account's own name.
+    pub subject: String,
+    /// The change, for people.
+    pub change: String,
+    /// The account has an app that shows codes; without one, a page has to be opened.
+    pub has_app: bool,
+}
 
 /// A refusal or a failure.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +65,22 @@ pub enum Error {
     /// Signing in might help.
     #[error("sign in first")]
     SignInFirst,
-    /// The caller is no owner.
-    #[error("only its owners may change {0}")]
-    NotAnOwner(PackageName),
+    /// The caller may read, and no more.
+    #[error("the caller may not {} {name}", .action.as_str())]
+    NotAllowed {
+        /// The package.
+        name: PackageName,
+        /// What was wanted.
+        action: Action,
+        /// Why not.
+        refusal: Refusal,
+    },
+    /// A person has to confirm the change first.
+    #[error("a one-time code is needed")]
+    OneTimeCode(Challenge),
+    /// A token with limits wants to manage tokens.
+    #[error("a token with limits may not manage the account")]
+    LimitedToken,
     /// The version was published before the request began.
     #[error("{name}@{version} exists")]
     VersionExists {

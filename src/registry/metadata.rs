@@ -42,12 +42,20 @@ impl Registry {
         body: Bytes,
         revision: Option<String>,
     ) -> Result<(), Error> {
-        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
+        let user = self.authorize_changing(caller, name)?;
         let wish = {
             let (body, user) = (body.clone(), user.name.clone());
             self.off_thread(body.len(), move || Wish::read(&body, &user)).await?
         };
         let head = self.require_hosted(name).await?;
+        if let Some(action) = wish.likely_action(revision.is_some()) {
+            // Who may change nothing is told so before anybody is asked to confirm.
+            let changes = [Action::Deprecate, Action::Tag, Action::Unpublish, Action::Own];
+            if changes.iter().all(|action| self.authorize(caller, *action, name, &head.owners).is_err()) {
+                self.authorize(caller, action, name, &head.owners)?;
+            }
+            self.confirmed(caller, action, name).await?;
+        }
         if let (Some(_), Some(owners)) = (&revision, &wish.owners) {
             self.check_new_owners(owners, &head.owners).await?;
         }
@@ -145,7 +153,8 @@ impl Changes {
 
     fn actions(&self) -> Vec<Action> {
         let wanted = [
-            (!self.deprecations.is_empty() || !self.tags.is_empty(), Action::Publish),
+            (!self.deprecations.is_empty(), Action::Deprecate),
+            (!self.tags.is_empty(), Action::Tag),
             (!self.removed.is_empty(), Action::Unpublish),
             (self.owners.is_some(), Action::Own),
             (self.star.is_some(), Action::Star),
@@ -180,9 +189,21 @@ struct Wish {
     /// Whether the body shows the user's star; `None` when it says nothing of stars.
     star: Option<bool>,
     owners: Option<Vec<Maintainer>>,
+    /// The body shows versions, so that it may change them.
+    has_versions: bool,
 }
 
 impl Wish {
+    /// What the body is most likely about, before it is compared with the package. A star needs nobody's word.
+    fn likely_action(&self, has_path_revision: bool) -> Option<Action> {
+        match (self.has_versions, has_path_revision, &self.owners) {
+            (true, true, _) => Some(Action::Unpublish),
+            (true, false, _) => Some(Action::Deprecate),
+            (false, true, Some(_)) => Some(Action::Own),
+            (false, ..) => None,
+        }
+    }
+
     fn read(body: &[u8], user: &str) -> Result<Self, Error> {
         let body = parse(body)?;
         let star = body.object("users").map(|users| users.get(user).is_some_and(|value| value.get() != "false"));
@@ -192,7 +213,12 @@ impl Wish {
             serde_json::from_str(raw.get())
                 .map_err(|_| Error::Invalid("`maintainers` must be a list of objects with a `name`"))
         });
-        Ok(Self { revision: body.text("_rev"), star, owners: owners.transpose()? })
+        Ok(Self {
+            revision: body.text("_rev"),
+            star,
+            owners: owners.transpose()?,
+            has_versions: body.get("versions").is_some(),
+        })
     }
 }
 

@@ -4,11 +4,13 @@
 //! caller may hear it. A change to a package runs to its
 //! end in a task of its own, whatever becomes of the client; its commit point is one write of the packument.
 
+mod access;
 mod attestations;
 mod audit;
 mod dist_tags;
 mod error;
 mod hosted;
+mod identity;
 mod metadata;
 mod owners;
 mod packument;
@@ -18,6 +20,7 @@ mod search;
 mod source;
 mod stars;
 mod tarball;
+mod trust;
 mod unpublish;
 mod version;
 
@@ -28,7 +31,8 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-pub use error::Error;
+pub use access::Listing;
+pub use error::{Challenge, Error};
 pub use packument::{Encoding, Packument};
 pub use publish::{Intake, Published};
 pub use search::{DEFAULT_SIZE, SearchRequest};
@@ -39,7 +43,7 @@ pub use tarball::TarballBytes;
 pub use crate::storage::{ByteRange, Download};
 pub use crate::upstream::AuditPath;
 
-use crate::auth::{Action, Auth, Caller, Decision, Policy};
+use crate::auth::{Action, Auth, Author, Caller, Decision, Policy};
 use crate::clock::Clock;
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::storage::{KeyedLocks, Store};
@@ -143,9 +147,14 @@ impl Registry {
         &self.inner.sources
     }
 
-    /// Whether anybody may read without an account.
-    pub fn is_public(&self) -> bool {
-        self.inner.policy.anonymous_read
+    /// Whether anybody may read a package without an account.
+    pub fn is_public(&self, name: &PackageName) -> bool {
+        self.inner.policy.is_public(name)
+    }
+
+    /// The rules of access.
+    pub fn policy(&self) -> &Policy {
+        &self.inner.policy
     }
 
     /// Whether the store takes a write now. Asked by anybody as often as they like, so one answer lasts for a while.
@@ -163,22 +172,54 @@ impl Registry {
 
     /// Refuses callers that may not. `owners` as in [`Policy::authorize`].
     fn authorize(&self, caller: &Caller, action: Action, name: &PackageName, owners: &[String]) -> Result<(), Error> {
-        match self.inner.policy.authorize(caller, action, owners) {
+        match self.inner.policy.authorize(caller, action, name, owners) {
             Decision::Allowed => Ok(()),
             Decision::SignInFirst => Err(Error::SignInFirst),
-            Decision::NotAnOwner => Err(Error::NotAnOwner(name.clone())),
+            Decision::Hidden => Err(Error::PackageNotFound(name.clone())),
+            Decision::Refused(refusal) => Err(Error::NotAllowed { name: name.clone(), action, refusal }),
         }
     }
 
-    /// For every change: it needs an account. Asked before anything is looked up, or a stranger could tell by the answer
-    /// what is here, and have names of ours asked upstream.
-    fn authorize_changing(caller: &Caller) -> Result<(), Error> {
-        caller.user().map(|_| ()).ok_or(Error::SignInFirst)
+    /// For every change: it needs somebody who is known and who may know of the package. Asked before anything is looked
+    /// up, or others could tell by the answer what is here, and have names of ours asked upstream.
+    fn authorize_changing(&self, caller: &Caller, name: &PackageName) -> Result<Author, Error> {
+        let author = caller.author().ok_or(Error::SignInFirst)?;
+        self.authorize(caller, Action::Read, name, &[])?;
+        Ok(author)
     }
 
-    /// For what concerns no package: reading needs an account where the settings say so.
+    /// For what concerns no package: using the registry needs an account where the settings say so.
     fn authorize_reading(&self, caller: &Caller) -> Result<(), Error> {
-        if caller.user().is_some() || self.inner.policy.anonymous_read { Ok(()) } else { Err(Error::SignInFirst) }
+        if self.inner.policy.may_use(caller) { Ok(()) } else { Err(Error::SignInFirst) }
+    }
+
+    /// Whether a caller may know of a package: for lists.
+    fn may_read(&self, caller: &Caller, name: &PackageName) -> bool {
+        self.inner.policy.authorize(caller, Action::Read, name, &[]) == Decision::Allowed
+    }
+
+    /// Asks for a person's word, where the account's second factor or the package's rule wants one. Comes after the
+    /// question whether the caller may at all.
+    ///
+    /// # Errors
+    /// [`Error::OneTimeCode`], with a page to say yes on where a code of an app is not what is wanted.
+    async fn confirmed(&self, caller: &Caller, action: Action, name: &PackageName) -> Result<(), Error> {
+        // A workflow has nobody to ask; whoever trusted it was asked.
+        let Some(user) = caller.user() else { return Ok(()) };
+        let is_demanded = self.inner.policy.must_confirm(name);
+        if !is_demanded && !user.needs_code {
+            return Ok(());
+        }
+        if self.inner.auth.is_confirmed(user, name.as_str()).await? {
+            return Ok(());
+        }
+        let change = format!("{} {name}", described(action));
+        Err(Error::OneTimeCode(Challenge {
+            user: user.name.clone(),
+            subject: name.to_string(),
+            change,
+            has_app: user.needs_code,
+        }))
     }
 
     /// Runs work on a document that takes long on the blocking pool, as much at once as the machine has cores, so that
@@ -208,6 +249,20 @@ impl Registry {
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         self.inner.tasks.spawn(change).await.unwrap_or(Err(Error::Interrupted))
+    }
+}
+
+/// An action as a person is asked about it.
+fn described(action: Action) -> &'static str {
+    match action {
+        Action::Read => "Read",
+        Action::Create | Action::Publish => "Publish",
+        Action::Tag => "Change the tags of",
+        Action::Deprecate => "Deprecate versions of",
+        Action::Unpublish => "Remove versions of",
+        Action::Own => "Change the owners of",
+        Action::Administer => "Change who may publish",
+        Action::Star => "Star",
     }
 }
 

@@ -8,7 +8,7 @@ use crate::npm::packument::{HostedPackument, Maintainer};
 impl Registry {
     /// The owners of a hosted package.
     pub async fn owners(&self, caller: &Caller, name: &PackageName) -> Result<Vec<Maintainer>, Error> {
-        self.authorize_reading(caller)?;
+        self.authorize(caller, Action::Read, name, &[])?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Read, name, &head.owners)?;
         let stored = self.hosted_document(name).await?;
@@ -17,7 +17,7 @@ impl Registry {
 
     /// Makes somebody with an account an owner.
     pub async fn add_owner(&self, caller: &Caller, name: &PackageName, user: &str) -> Result<(), Error> {
-        Self::authorize_changing(caller)?;
+        self.authorize_changing(caller, name)?;
         let account = self.inner.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
         let owner = Maintainer { name: account.name, email: account.email };
         self.change_owners(caller, name, move |owners| {
@@ -40,9 +40,10 @@ impl Registry {
         name: &PackageName,
         change: impl FnOnce(&mut Vec<Maintainer>) + Send + 'static,
     ) -> Result<(), Error> {
-        Self::authorize_changing(caller)?;
+        self.authorize_changing(caller, name)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Own, name, &head.owners)?;
+        self.confirmed(caller, Action::Own, name).await?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
         self.to_the_end(async move {
             let (authority, package) = (this.clone(), name.clone());

@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 
 use super::source::Route;
 use super::{Error, Registry};
-use crate::auth::{Action, Caller, User};
+use crate::auth::{Action, Author, Caller};
 use crate::keys;
 use crate::npm::integrity::Hasher;
-use crate::npm::packument::{HostedPackument, Publication};
+use crate::npm::packument::{Head, HostedPackument, Publication};
 use crate::npm::publish_body::{SplitBody, Splitter, TarballAttachment};
 use crate::npm::tarball::{self, Inspection, TarballError};
 use crate::npm::{Digests, DistTag, PackageName, Version, manifest, raw};
@@ -42,7 +42,7 @@ pub enum Published {
 /// A publish body that is arriving. Dropping it leaves nothing behind.
 pub struct Intake {
     registry: Registry,
-    user: User,
+    author: Author,
     caller: Caller,
     name: PackageName,
     splitter: Splitter,
@@ -77,12 +77,12 @@ struct Staged {
 impl Registry {
     /// Starts to read a publish or metadata body, if the caller may change the package at all.
     pub fn intake(&self, caller: &Caller, name: &PackageName) -> Result<Intake, Error> {
-        // Whether the change is a publish, a deprecation or a star shows only in the body; an account is needed for
-        // each, and the owner is checked again at the commit.
-        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
+        // Whether the change is a publish, a deprecation or a star shows only in the body; somebody who is known is needed
+        // for each, and the rules are asked again at the commit.
+        let author = self.authorize_changing(caller, name)?;
         Ok(Intake {
             registry: self.clone(),
-            user,
+            author,
             caller: caller.clone(),
             name: name.clone(),
             splitter: Splitter::new(self.inner.limits.body),
@@ -128,7 +128,7 @@ impl Intake {
     }
 
     async fn commit(self, document: Vec<u8>, attachment: TarballAttachment) -> Result<Published, Error> {
-        let Self { registry, user, caller, name, hasher, upload, .. } = self;
+        let Self { registry, author, caller, name, hasher, upload, .. } = self;
         let document = registry.off_thread(document.len(), move || Document::parse(&document)).await?;
         let (version, tag, published) = document.new_version(&name, &attachment)?;
         registry.check_may_publish(&caller, &name, &version, document.other_versions(&version)).await?;
@@ -144,7 +144,7 @@ impl Intake {
         let readme =
             document.readme(&published).or_else(|| staged.inspection.readme.as_ref().map(|readme| readme.text.clone()));
         let digest = staged.digests.short();
-        let manifest = public_manifest(&name, &version, published, &staged, &user, bundle.as_ref());
+        let manifest = public_manifest(&name, &version, published, &staged, &author, bundle.as_ref());
         if serde_json::to_vec(&manifest).map_or(usize::MAX, |text| text.len()) > MAX_VERSION_BYTES {
             return Err(Error::Invalid("the version's manifest is larger than 1 MiB, which every reader would load"));
         }
@@ -152,7 +152,7 @@ impl Intake {
             version: version.clone(),
             manifest,
             tag,
-            publisher: user.as_maintainer(),
+            publisher: author.owner,
             readme,
             tarball_digest: digest.clone(),
         };
@@ -183,7 +183,8 @@ impl Registry {
     ) -> Result<(), Error> {
         const TWO_NEW: Error = Error::Invalid("the document must bring exactly one new version");
         if let Some(head) = self.hosted_head(name).await? {
-            self.authorize(caller, Action::Publish, name, &head.owners)?;
+            let action = if head.exists { Action::Publish } else { Action::Create };
+            self.authorize(caller, action, name, &head.owners)?;
             let stored = self.hosted_document(name).await?;
             let (is_taken, others_are_old) = self
                 .off_thread(stored.len(), {
@@ -198,12 +199,15 @@ impl Registry {
             if is_taken {
                 return Err(Error::VersionExists { name: name.clone(), version: version.clone() });
             }
-            return if others_are_old { Ok(()) } else { Err(TWO_NEW) };
+            if !others_are_old {
+                return Err(TWO_NEW);
+            }
+            return self.confirmed(caller, action, name).await;
         }
         if !others.is_empty() {
             return Err(TWO_NEW);
         }
-        self.authorize(caller, Action::Publish, name, &[])?;
+        self.authorize(caller, Action::Create, name, &[])?;
         name.check_new()?;
         // A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how
         // dependency confusion begins.
@@ -214,7 +218,7 @@ impl Registry {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.confirmed(caller, Action::Create, name).await
     }
 
     async fn inspect(&self, mut upload: Upload, digests: Digests) -> Result<Staged, Error> {
@@ -235,7 +239,9 @@ impl Registry {
         let now = self.inner.clock.now();
         self.change_document(name, move |current| {
             let mut document = current.unwrap_or_else(|| HostedPackument::new(&package, now));
-            this.authorize(&caller, Action::Publish, &package, &document.head().owners)?;
+            let Head { owners, exists, .. } = document.head();
+            let action = if exists { Action::Publish } else { Action::Create };
+            this.authorize(&caller, action, &package, &owners)?;
             if document.was_published(&publication.version.to_string()) {
                 // It was free when this request began.
                 return Err(Error::LostRace { name: package, version: publication.version });
@@ -381,7 +387,7 @@ fn public_manifest(
     version: &Version,
     mut manifest: Map<String, Value>,
     staged: &Staged,
-    user: &User,
+    author: &Author,
     bundle: Option<&Value>,
 ) -> Map<String, Value> {
     let Inspection { file_count, unpacked_bytes, has_binding_gyp, has_shrinkwrap, .. } = staged.inspection;
@@ -405,7 +411,11 @@ fn public_manifest(
     }
     manifest.insert("version".to_owned(), version.to_string().into());
     manifest.insert("_id".to_owned(), format!("{name}@{version}").into());
-    manifest.insert("_npmUser".to_owned(), serde_json::json!({ "name": user.name, "email": user.email }));
+    let mut publisher = serde_json::json!({ "name": author.name, "email": author.email });
+    if let Some((issuer, id)) = &author.trusted_publisher {
+        publisher["trustedPublisher"] = serde_json::json!({ "id": issuer, "oidcConfigId": id });
+    }
+    manifest.insert("_npmUser".to_owned(), publisher);
     manifest.insert("_hasShrinkwrap".to_owned(), has_shrinkwrap.into());
     if runs_scripts {
         manifest.insert("hasInstallScript".to_owned(), true.into());

@@ -99,10 +99,14 @@ impl Registry {
         let query = SearchQuery::parse(&request.text);
         let size = request.size.min(MAX_SIZE);
         let (index, asked, from) = (Arc::clone(&self.inner.indexer.index), query.clone(), request.from);
-        // Every caller who may read at all may read every package: there are no rules by package yet.
-        let page = spawn_blocking(move || index.search(&asked, from, size, &|_| true, true))
-            .await
-            .map_err(|_| Error::Interrupted)??;
+        let (this, asker) = (self.clone(), caller.clone());
+        // Without rules whoever may read at all may read every package.
+        let all_readable = self.inner.policy.rules().is_empty()
+            && caller.user().is_none_or(|user| user.token.as_ref().is_none_or(|token| token.packages.is_none()));
+        let page =
+            spawn_blocking(move || index.search(&asked, from, size, &|name| this.may_read(&asker, name), all_readable))
+                .await
+                .map_err(|_| Error::Interrupted)??;
         let mut total = page.total;
         let mut objects: Vec<Found<'_>> = page.entries.iter().map(Found::Hosted).collect();
         let public = match self.inner.sources.default_upstream() {
@@ -158,26 +162,32 @@ impl Registry {
         self.authorize_reading(caller)?;
         let index = Arc::clone(&self.inner.indexer.index);
         let head = search_result::all_head(self.inner.clock.now());
+        let (this, caller) = (self.clone(), caller.clone());
         let start = (index, Some(head), None::<PackageName>, false);
-        Ok(stream::try_unfold(start, |(index, head, after, ended)| async move {
-            if ended {
-                return Ok(None);
-            }
-            let page_index = Arc::clone(&index);
-            let last = after.clone();
-            let entries = spawn_blocking(move || page_index.names(last.as_ref(), LISTING_PAGE, &|_| true))
+        Ok(stream::try_unfold(start, move |(index, head, after, ended)| {
+            let (this, caller) = (this.clone(), caller.clone());
+            async move {
+                if ended {
+                    return Ok(None);
+                }
+                let page_index = Arc::clone(&index);
+                let last = after.clone();
+                let entries = spawn_blocking(move || {
+                    page_index.names(last.as_ref(), LISTING_PAGE, &|name| this.may_read(&caller, name))
+                })
                 .await
                 .map_err(|_| Error::Interrupted)??;
-            let mut piece = head.unwrap_or_default();
-            for entry in &entries {
-                piece.push_str(&search_result::all_member(entry).map_err(|_| Error::Damaged)?);
+                let mut piece = head.unwrap_or_default();
+                for entry in &entries {
+                    piece.push_str(&search_result::all_member(entry).map_err(|_| Error::Damaged)?);
+                }
+                let is_last = entries.len() < LISTING_PAGE;
+                if is_last {
+                    piece.push_str(search_result::ALL_END);
+                }
+                let after = entries.into_iter().last().map(|entry| entry.name).or(after);
+                Ok(Some((Bytes::from(piece), (index, None, after, is_last))))
             }
-            let is_last = entries.len() < LISTING_PAGE;
-            if is_last {
-                piece.push_str(search_result::ALL_END);
-            }
-            let after = entries.into_iter().last().map(|entry| entry.name).or(after);
-            Ok(Some((Bytes::from(piece), (index, None, after, is_last))))
         }))
     }
 

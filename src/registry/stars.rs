@@ -12,6 +12,7 @@ use crate::npm::packument::HostedPackument;
 impl Registry {
     /// Adds or takes the caller's star.
     pub async fn set_star(&self, caller: &Caller, name: &PackageName, starred: bool) -> Result<(), Error> {
+        self.authorize_changing(caller, name)?;
         let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Star, name, &head.owners)?;
@@ -48,6 +49,9 @@ impl Registry {
         let mut shown = Vec::new();
         for text in self.inner.auth.stars(user).await? {
             let Ok(name) = text.parse::<PackageName>() else { continue };
+            if !self.may_read(caller, &name) {
+                continue;
+            }
             let stored = match self.hosted_document(&name).await {
                 Ok(stored) => stored,
                 Err(Error::PackageNotFound(_)) => continue,

@@ -13,9 +13,10 @@ pub(super) type Removed = (String, Option<String>);
 impl Registry {
     /// Removes a whole package. Its numbers stay used up, and its name stays ours.
     pub async fn unpublish(&self, caller: &Caller, name: &PackageName, revision: &str) -> Result<(), Error> {
-        let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
+        let user = self.authorize_changing(caller, name)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Unpublish, name, &head.owners)?;
+        self.confirmed(caller, Action::Unpublish, name).await?;
         let (this, caller, name, revision) = (self.clone(), caller.clone(), name.clone(), revision.to_owned());
         let now = self.inner.clock.now();
         self.to_the_end(async move {
@@ -39,7 +40,7 @@ impl Registry {
     /// The last step of npm's way to remove one version: the file. By then the version is gone and so are its bytes;
     /// a version that is still there must be taken out of the document first.
     pub async fn remove_tarball(&self, caller: &Caller, name: &PackageName, file: &str) -> Result<(), Error> {
-        Self::authorize_changing(caller)?;
+        self.authorize_changing(caller, name)?;
         let head = self.hosted_head(name).await?.ok_or_else(|| Error::PackageNotFound(name.clone()))?;
         self.authorize(caller, Action::Unpublish, name, &head.owners)?;
         let version: Version = render::version_in_file_name(name, file)

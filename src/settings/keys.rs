@@ -8,12 +8,15 @@ use std::time::Duration;
 use toml::Value;
 use url::Url;
 
-use super::{Auto, DEFAULT_UPSTREAM, Settings, UpstreamSettings};
+use super::rules::rules;
+use super::{Auto, DEFAULT_UPSTREAM, GitHub, RegistrationSetting, Settings, UpstreamSettings};
+use crate::auth::{IssuerKind, IssuerSettings, Registration};
 use crate::npm::Pattern;
+use crate::providers;
 use crate::secret::Secret;
 use crate::upstream;
 
-/// A key. A `*` in it stands for an upstream's name.
+/// A key. A `*` in it stands for a name of the operator's choice.
 #[derive(Debug)]
 pub struct KeyInfo {
     /// Such as `server.listen`.
@@ -32,6 +35,28 @@ pub struct KeyInfo {
 pub(super) struct Draft {
     pub(super) settings: Settings,
     upstreams: BTreeMap<String, UpstreamDraft>,
+    github: Option<GitHubDraft>,
+    issuers: BTreeMap<String, IssuerDraft>,
+}
+
+/// GitHub is used where any of it is set.
+#[derive(Debug, Default)]
+struct GitHubDraft {
+    client_id: Option<String>,
+    client_secret: Option<Secret>,
+    token: Option<Secret>,
+    organizations: Option<Vec<String>>,
+    api_url: Option<Url>,
+    web_url: Option<Url>,
+    remember: Option<Duration>,
+    outage: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct IssuerDraft {
+    url: Option<String>,
+    kind: Option<IssuerKind>,
+    audience: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -160,18 +185,135 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "access.registration",
         "\"auto\"",
-        "`open`: signing in with a new name makes an account. `closed`: it does not. `auto`: open on a loopback listener without a proxy or a public URL, closed elsewhere.",
+        "`open`: signing in with a new name makes an account. `invitation`: an operator invites (`holdfast user invite`). `closed`: neither. `auto`: open on a loopback listener without a proxy, a public URL or GitHub, closed elsewhere.",
         |draft, _, value| {
-            draft.settings.access.registration = auto(value)?;
+            draft.settings.access.registration = match text(value)?.as_str() {
+                "auto" => RegistrationSetting::Auto,
+                "open" => RegistrationSetting::Set(Registration::Open),
+                "invitation" => RegistrationSetting::Set(Registration::Invitation),
+                "closed" => RegistrationSetting::Set(Registration::Closed),
+                other => return Err(format!("`{other}` is not `auto`, `open`, `invitation` or `closed`")),
+            };
             Ok(())
         }
     ),
     key!(
         "access.owners_only",
         "true",
-        "Whether only its owners may change a package, as on the public registry. With `false` every account may.",
+        "Whether only its owners may change a package that no rule speaks of, as on the public registry. With `false` every account may.",
         |draft, _, value| {
             draft.settings.access.owners_only = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "access.admins",
+        "[]",
+        "Who may do everything with every package: `user:NAME`, `github:user/NAME`, `github:org/ORG`, `github:team/ORG/TEAM`.",
+        |draft, _, value| {
+            draft.settings.access.admins =
+                list(value, "an account or a group such as `github:team/acme/admins`", str::parse)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "github.client_id",
+        "none",
+        "The OAuth app that people sign in with. Its callback URL is the public URL with `-/github/callback` behind it. Turns GitHub on.",
+        |draft, _, value| {
+            draft.github().client_id = Some(text(value)?);
+            Ok(())
+        }
+    ),
+    key!(secret "github.client_secret", "none", "The app's secret. Best set by the environment: `HOLDFAST__GITHUB__CLIENT_SECRET`.", |draft, _, value| {
+        draft.github().client_secret = Some(Secret::new(text(value)?));
+        Ok(())
+    }),
+    key!(
+        "github.organizations",
+        "none",
+        "Only members of one of these organisations may sign in. `[\"*\"]` lets every account of GitHub in. Has to be set where GitHub is used.",
+        |draft, _, value| {
+            let names: Vec<String> = list(value, "an organisation", |text| Ok::<_, String>(text.to_owned()))?;
+            draft.github().organizations = Some(names);
+            Ok(())
+        }
+    ),
+    key!(secret "github.token", "none", "A token that may ask for people's roles in repositories; needed for `github:repo/…` in rules only. Best set by the environment: `HOLDFAST__GITHUB__TOKEN`.", |draft, _, value| {
+        draft.github().token = Some(Secret::new(text(value)?));
+        Ok(())
+    }),
+    key!(
+        "github.api_url",
+        "\"https://api.github.com/\"",
+        "The API of GitHub, or of an Enterprise Server: `https://HOST/api/v3/`. Turns GitHub on.",
+        |draft, _, value| {
+            draft.github().api_url = Some(http_url(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "github.web_url",
+        "follows from `api_url`",
+        "Where people sign in, if it is not on the host of the API.",
+        |draft, _, value| {
+            draft.github().web_url = Some(http_url(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "github.remember_seconds",
+        "300",
+        "How long what GitHub says of a token and its owner's groups is used without asking again. A removed member gets in for at most this long.",
+        |draft, _, value| {
+            draft.github().remember = Some(Duration::from_secs(bytes(value)?));
+            Ok(())
+        }
+    ),
+    key!(
+        "github.outage_seconds",
+        "3600",
+        "How long it is used when GitHub does not answer. After that a caller is told to come back (503).",
+        |draft, _, value| {
+            draft.github().outage = Some(Duration::from_secs(bytes(value)?));
+            Ok(())
+        }
+    ),
+    key!(
+        "issuers.*.url",
+        "set for `github` and `gitlab`",
+        "An issuer of CI identity tokens, exactly as its tokens name it in `iss`. `github` is GitHub Actions and `gitlab` is gitlab.com unless set otherwise.",
+        |draft, name, value| {
+            let url = text(value)?;
+            http_url(&Value::String(url.clone()))?;
+            draft.issuer(name).url = Some(url);
+            Ok(())
+        }
+    ),
+    key!(
+        "issuers.*.kind",
+        "\"github\", \"gitlab\" for those, `generic` for others",
+        "How its claims are written: `github`, `gitlab`, or `generic`, by which jobs are told apart by `sub`.",
+        |draft, name, value| {
+            draft.issuer(name).kind = Some(parsed(value, "`github`, `gitlab` or `generic`")?);
+            Ok(())
+        }
+    ),
+    key!(
+        "issuers.*.audience",
+        "none",
+        "An audience that its tokens may have beside `npm:HOST`.",
+        |draft, name, value| {
+            draft.issuer(name).audience = Some(text(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "package",
+        "none",
+        "Rules of who may do what, each a `[[package]]` with `name` and lists of principals. See [access.md](access.md).",
+        |draft, _, value| {
+            draft.settings.access.rules = rules(value)?;
             Ok(())
         }
     ),
@@ -315,9 +457,75 @@ impl Draft {
         self.upstream(name).changes.push(Change(Box::new(change)));
     }
 
+    fn github(&mut self) -> &mut GitHubDraft {
+        self.github.get_or_insert_default()
+    }
+
+    fn issuer(&mut self, name: &str) -> &mut IssuerDraft {
+        self.issuers.entry(name.to_owned()).or_default()
+    }
+
+    fn finish_github(&mut self, missing: &mut Vec<String>) {
+        const API: &str = "https://api.github.com/";
+        let Some(draft) = self.github.take() else { return };
+        let Some(api_url) = draft.api_url.or_else(|| API.parse().ok()) else { return };
+        let Some(organizations) = draft.organizations else {
+            missing.push(
+                "`github.organizations` is missing: say whose members may sign in, or `[\"*\"]` for every account of GitHub"
+                    .to_owned(),
+            );
+            return;
+        };
+        if draft.client_secret.is_some() && draft.client_id.is_none() {
+            missing.push("`github.client_id` is missing: `github.client_secret` is the secret of an app".to_owned());
+        }
+        let mut client = providers::Settings::new(api_url);
+        if let Some(web_url) = draft.web_url {
+            client.web_url = web_url;
+        }
+        client.client_id = draft.client_id;
+        client.client_secret = draft.client_secret;
+        client.service_token = draft.token;
+        let remember = draft.remember.unwrap_or(Duration::from_mins(5));
+        let lets_all_in = organizations.iter().any(|name| name == "*");
+        if organizations.is_empty() || (lets_all_in && organizations.len() > 1) {
+            missing.push(
+                "`github.organizations` must name organisations, or be `[\"*\"]` for every account of GitHub"
+                    .to_owned(),
+            );
+        }
+        self.settings.github = Some(GitHub {
+            client,
+            organizations: (!lets_all_in).then_some(organizations),
+            remember,
+            outage: draft.outage.unwrap_or(Duration::from_hours(1)).max(remember),
+        });
+    }
+
+    /// What is set is put over the issuers that are known.
+    fn finish_issuers(&mut self, missing: &mut Vec<String>) {
+        for (name, draft) in std::mem::take(&mut self.issuers) {
+            let issuers = &mut self.settings.issuers;
+            if let Some(known) = issuers.iter_mut().find(|issuer| issuer.name == name) {
+                known.url = draft.url.unwrap_or_else(|| known.url.clone());
+                known.kind = draft.kind.unwrap_or(known.kind);
+                known.audience = draft.audience;
+                continue;
+            }
+            let Some(url) = draft.url else {
+                missing.push(format!("`issuers.{name}.url` is missing"));
+                continue;
+            };
+            let kind = draft.kind.unwrap_or(IssuerKind::Generic);
+            issuers.push(IssuerSettings { name, url, kind, audience: draft.audience });
+        }
+    }
+
     /// The finished settings, and what is missing in them.
     pub(super) fn finish(mut self) -> (Settings, Vec<String>) {
         let mut missing = Vec::new();
+        self.finish_github(&mut missing);
+        self.finish_issuers(&mut missing);
         if self.settings.packages.proxy {
             for (name, draft) in self.upstreams {
                 let Some(url) = draft.url else {
@@ -341,7 +549,7 @@ impl Draft {
     }
 }
 
-fn text(value: &Value) -> Result<String, String> {
+pub(super) fn text(value: &Value) -> Result<String, String> {
     match value {
         Value::String(text) if !text.is_empty() => Ok(text.clone()),
         Value::String(_) => Err("must not be empty".to_owned()),
@@ -372,7 +580,11 @@ fn http_url(value: &Value) -> Result<Url, String> {
 }
 
 /// An array of texts, or, from the environment, texts with commas between them.
-fn list<T, E: Display>(value: &Value, expected: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<Vec<T>, String> {
+pub(super) fn list<T, E: Display>(
+    value: &Value,
+    expected: &str,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, String> {
     let texts: Vec<String> = match value {
         Value::Array(items) => items.iter().map(text).collect::<Result<_, _>>()?,
         Value::String(items) => {
@@ -399,7 +611,7 @@ fn positive(value: &Value) -> Result<usize, String> {
     }
 }
 
-fn boolean(value: &Value) -> Result<bool, String> {
+pub(super) fn boolean(value: &Value) -> Result<bool, String> {
     match value {
         Value::Boolean(value) => Ok(*value),
         Value::String(text) => text.parse().map_err(|_| format!("`{text}` is not `true` or `false`")),

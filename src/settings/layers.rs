@@ -24,6 +24,8 @@ pub enum Origin {
     Environment(String),
     /// A flag.
     Flag,
+    /// Several settings that do not go together.
+    Together,
 }
 
 impl fmt::Display for Origin {
@@ -34,6 +36,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Environment(name) => f.write_str(name),
             Self::Flag => f.write_str("flag"),
+            Self::Together => f.write_str("`access` and `[[package]]`"),
         }
     }
 }
@@ -44,6 +47,13 @@ impl fmt::Display for Origin {
 pub struct Mistake {
     text: String,
     origin: Origin,
+}
+
+impl Mistake {
+    /// A mistake that shows only when all rules are seen together.
+    pub(super) fn in_rules(text: &str) -> Self {
+        Self { text: text.to_owned(), origin: Origin::Together }
+    }
 }
 
 /// The values of one origin, by dotted key.
@@ -79,12 +89,21 @@ impl Layer {
     pub(super) fn environment(variables: Vec<(String, String)>) -> Self {
         let ours = variables.into_iter().filter_map(|(name, value)| {
             let mut key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
-            if let Some((upstream, member)) = key.strip_prefix("upstreams.").and_then(|rest| rest.split_once('.')) {
-                key = format!("upstreams.{}.{member}", upstream.replace('_', "-"));
+            for section in ["upstreams", "issuers"] {
+                let rest = key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'));
+                if let Some((name, member)) = rest.and_then(|rest| rest.split_once('.')) {
+                    key = format!("{section}.{}.{member}", name.replace('_', "-"));
+                }
             }
             Some((key, Value::String(value), Origin::Environment(name)))
         });
         Self { values: ours.collect() }
+    }
+
+    /// Takes values that were found elsewhere.
+    pub(super) fn of(values: Vec<(&'static str, String, Origin)>) -> Self {
+        let values = values.into_iter().map(|(key, text, origin)| (key.to_owned(), Value::String(text), origin));
+        Self { values: values.collect() }
     }
 
     /// Takes flags.
@@ -144,6 +163,21 @@ pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Lo
     if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged) }) } else { Err(mistakes) }
 }
 
+/// A value in one line.
+fn shown_value(value: &Value) -> String {
+    match value {
+        Value::Array(items) if items.iter().all(Value::is_table) => {
+            let items: Vec<String> = items.iter().map(shown_value).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Table(table) => {
+            let members: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
 fn shown(merged: &BTreeMap<String, (Value, Origin)>) -> Vec<Shown> {
     let mut lines = Vec::new();
     for info in KEYS {
@@ -151,7 +185,7 @@ fn shown(merged: &BTreeMap<String, (Value, Origin)>) -> Vec<Shown> {
         let before = lines.len();
         lines.extend(set.map(|(key, (value, origin))| Shown {
             key: key.clone(),
-            value: if info.is_secret { "***".to_owned() } else { value.to_string() },
+            value: if info.is_secret { "***".to_owned() } else { shown_value(value) },
             origin: origin.to_string(),
         }));
         if lines.len() == before && !info.key.contains('*') {

@@ -6,6 +6,8 @@
 mod discover;
 mod keys;
 mod layers;
+mod older_system;
+mod rules;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,7 +20,12 @@ pub use discover::{DiscoverError, Discovered, default_upstream, remember};
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
 
+use crate::auth::{
+    self, GitHubSettings, GroupNeeds, IssuerKind, IssuerSettings, Policy, PolicySettings, Principal, Registration,
+    Rule, RuleError,
+};
 use crate::npm::{Pattern, publish_body, tarball};
+use crate::providers;
 use crate::registry::Limits;
 use crate::upstream;
 
@@ -42,6 +49,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Who may do what.
     pub access: Access,
+    /// GitHub, where it is used.
+    pub github: Option<GitHub>,
+    /// Issuers of CI identities.
+    pub issuers: Vec<IssuerSettings>,
     /// Which names are ours.
     pub packages: Packages,
     /// Other registries.
@@ -95,10 +106,36 @@ pub enum Auto {
 pub struct Access {
     /// Reading without an account.
     pub anonymous_read: Auto,
-    /// Making an account by signing in with a new name.
-    pub registration: Auto,
-    /// Only owners may change a package.
+    /// How strangers may make an account.
+    pub registration: RegistrationSetting,
+    /// Only owners may change a package that no rule speaks of.
     pub owners_only: bool,
+    /// Who may do everything.
+    pub admins: Vec<Principal>,
+    /// `[[package]]`.
+    pub rules: Vec<Rule>,
+}
+
+/// [`Registration`], or what follows from the listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistrationSetting {
+    /// Open on loopback without GitHub, closed elsewhere.
+    Auto,
+    /// As it was set.
+    Set(Registration),
+}
+
+/// GitHub as the directory of people.
+#[derive(Debug, Clone)]
+pub struct GitHub {
+    /// Where it is and as whom it is asked.
+    pub client: providers::Settings,
+    /// Whose members may come in; every account of GitHub's where there is none.
+    pub organizations: Option<Vec<String>>,
+    /// How long what it says is used without asking again.
+    pub remember: Duration,
+    /// How long it is used when it does not answer.
+    pub outage: Duration,
 }
 
 /// Which names are ours.
@@ -152,7 +189,15 @@ impl Default for Settings {
                     max_manifest_bytes: 4 << 20,
                 },
             },
-            access: Access { anonymous_read: Auto::Auto, registration: Auto::Auto, owners_only: true },
+            access: Access {
+                anonymous_read: Auto::Auto,
+                registration: RegistrationSetting::Auto,
+                owners_only: true,
+                admins: Vec::new(),
+                rules: Vec::new(),
+            },
+            github: None,
+            issuers: known_issuers(),
             packages: Packages { claims: Vec::new(), proxy: true },
             upstreams: Vec::new(),
             log: Log { level: "info".to_owned(), json: false },
@@ -209,6 +254,8 @@ impl Settings {
         if let Some(path) = file {
             collect(Layer::file(&path), &mut layers, &mut mistakes);
         }
+        // Before our own variables and after the file: who moves here sets ours one after the other.
+        layers.extend(older_system::layer(&environment));
         layers.push(Layer::environment(environment));
         layers.push(Layer::flags(&flags.values));
         // The data directory is itself a setting, so what it remembers is looked up last and put first.
@@ -219,7 +266,12 @@ impl Settings {
             collect(Layer::remembered(&remembered), &mut first, &mut mistakes);
             layers.splice(0..0, first);
         }
-        layers::merge(layers, mistakes)
+        let mut loaded = layers::merge(layers, mistakes)?;
+        older_system::finish(&mut loaded.settings, &loaded.shown);
+        match loaded.settings.policy() {
+            Ok(_) => Ok(loaded),
+            Err(errors) => Err(errors.iter().map(|error| Mistake::in_rules(&error.to_string())).collect()),
+        }
     }
 
     /// Whether anybody may read without an account.
@@ -227,13 +279,52 @@ impl Settings {
         self.resolve(self.access.anonymous_read)
     }
 
-    /// Whether signing in with a new name makes an account.
-    pub fn registration_is_open(&self) -> bool {
-        self.resolve(self.access.registration)
+    /// How strangers may make an account.
+    pub fn registration(&self) -> Registration {
+        match self.access.registration {
+            RegistrationSetting::Set(registration) => registration,
+            RegistrationSetting::Auto if self.server.is_local_only() && self.github.is_none() => Registration::Open,
+            RegistrationSetting::Auto => Registration::Closed,
+        }
+    }
+
+    /// The rules of access, and what is wrong with them.
+    pub fn policy(&self) -> Result<Policy, Vec<RuleError>> {
+        Policy::new(PolicySettings {
+            anonymous_read: self.anonymous_may_read(),
+            owners_only: self.access.owners_only,
+            admins: self.access.admins.clone(),
+            rules: self.access.rules.clone(),
+            has_github: self.github.is_some(),
+            has_service_token: self.github.as_ref().is_some_and(|github| github.client.service_token.is_some()),
+            issuers: self.issuers.iter().map(|issuer| issuer.name.clone()).collect(),
+        })
+    }
+
+    /// How callers are known.
+    pub fn auth(&self, policy: &Policy) -> auth::Settings {
+        auth::Settings {
+            name: "Holdfast".to_owned(),
+            registration: self.registration(),
+            github: self.github.as_ref().map(|github| GitHubSettings {
+                client: github.client.clone(),
+                organizations: github.organizations.clone(),
+                remember: github.remember,
+                outage: github.outage,
+            }),
+            groups: GroupNeeds {
+                organizations: policy.needs_organizations(),
+                teams: policy.needs_teams(),
+                repositories: policy.repositories(),
+            },
+            issuers: self.issuers.clone(),
+        }
     }
 
     fn resolve(&self, setting: Auto) -> bool {
         match setting {
+            // Who has set up GitHub has a directory of people, and wants them to sign in.
+            Auto::Auto if self.github.is_some() => false,
             Auto::Auto => self.server.is_local_only(),
             Auto::Open => true,
             Auto::Closed => false,
@@ -272,6 +363,21 @@ impl Server {
             && (self.listen.ip().is_loopback() || self.listen.ip().is_unspecified());
         listens_there || self.public_url.as_ref().is_some_and(same)
     }
+}
+
+/// GitHub Actions and gitlab.com. A package has to trust a workflow before that is of any use to it.
+fn known_issuers() -> Vec<IssuerSettings> {
+    let known = [
+        ("github", IssuerKind::GitHub, "https://token.actions.githubusercontent.com"),
+        ("gitlab", IssuerKind::GitLab, "https://gitlab.com"),
+    ];
+    let issuer = |(name, kind, url): (&str, IssuerKind, &str)| IssuerSettings {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        kind,
+        audience: None,
+    };
+    known.into_iter().map(issuer).collect()
 }
 
 fn is_loopback_host(url: &Url) -> bool {

@@ -163,6 +163,14 @@ impl Local {
         list_below(&self.root, &self.root, found).map(|_| ())
     }
 
+    /// As [`Local::list`], below one folder; nothing when there is none.
+    pub(super) fn list_folder(&self, folder: &Key, found: &mut dyn FnMut(Key) -> bool) -> Result<(), Error> {
+        match list_below(&self.root, &self.root.join(folder.as_str()), found) {
+            Ok(_) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes and removes one small file, to learn whether writes work now.
     pub(super) fn probe(&self) -> Result<(), Error> {
         let mut staged = self.stage()?;

@@ -166,10 +166,23 @@ impl Store {
 
     /// All keys, in no particular order, as a stream with a bounded buffer. Keys written meanwhile may be missing.
     pub fn list(&self) -> mpsc::Receiver<Result<Key, Error>> {
+        self.list_with(Local::list)
+    }
+
+    /// As [`Store::list`], the keys below one folder. A folder that is not there is empty.
+    pub fn list_folder(&self, folder: &Key) -> mpsc::Receiver<Result<Key, Error>> {
+        let folder = folder.clone();
+        self.list_with(move |local, found| local.list_folder(&folder, found))
+    }
+
+    fn list_with(
+        &self,
+        list: impl FnOnce(&Local, &mut dyn FnMut(Key) -> bool) -> Result<(), Error> + Send + 'static,
+    ) -> mpsc::Receiver<Result<Key, Error>> {
         let (sender, receiver) = mpsc::channel(256);
         let local = Arc::clone(&self.local);
         spawn_blocking(move || {
-            let outcome = local.list(&mut |key| sender.blocking_send(Ok(key)).is_ok());
+            let outcome = list(&local, &mut |key| sender.blocking_send(Ok(key)).is_ok());
             if let Err(error) = outcome {
                 // Nobody is listening when the receiver was dropped.
                 let _ = sender.blocking_send(Err(error));

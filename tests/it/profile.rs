@@ -45,13 +45,17 @@ async fn the_mail_address_is_changed_where_it_is_sent() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_changed_is_refused_and_not_ignored() {
+async fn what_is_no_change_of_a_profile_is_refused_and_not_ignored() {
     let app = TestApp::new();
     let alice = app.user("alice").await;
     for body in [
-        json!({ "password": { "old": "a", "new": "b" } }),
-        json!({ "tfa": { "password": "a", "mode": "auth-only" } }),
+        json!({ "password": "b" }),
+        json!({ "password": { "old": "a" } }),
+        json!({ "tfa": { "mode": "auth-only" } }),
+        json!({ "tfa": { "password": "a", "mode": "sometimes" } }),
+        json!({ "tfa": [] }),
         json!({ "email": 7 }),
+        json!({ "email": "a\nb" }),
         json!([]),
     ] {
         refused(&alice.post(PATH, &body).await, 400);

@@ -2,7 +2,6 @@
 //!
 //! Each is one HTML text without scripts and without anything from elsewhere, made by a template in `templates/` that
 //! escapes whatever is put into it. They work without the stylesheet, which is the one other thing that they load.
-#![cfg_attr(not(test), expect(dead_code, reason = "used by the sign-in, which comes next"))]
 
 pub(super) mod pages;
 
@@ -24,7 +23,6 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:
                       frame-ancestors 'none'";
 
 /// The stylesheet, to be kept for ever.
-#[expect(clippy::unused_async, reason = "the router takes async handlers only")]
 pub(super) async fn stylesheet() -> Response {
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8")),

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use axum::body::Body;
 use holdfast::app::App;
+use holdfast::auth::Registration;
 use holdfast::clock::Clock;
 use holdfast::http::{HttpService, Peer};
-use holdfast::settings::{Auto, Settings, UpstreamSettings};
+use holdfast::settings::{Auto, RegistrationSetting, Settings, UpstreamSettings};
 use holdfast::storage::Store;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ impl TestApp {
         let mut settings = Settings::default();
         directory.path().clone_into(&mut settings.storage.directory);
         settings.access.anonymous_read = Auto::Open;
-        settings.access.registration = Auto::Open;
+        settings.access.registration = RegistrationSetting::Set(Registration::Open);
         change(&mut settings);
         let clock = Clock::held_at(START.parse().unwrap());
         let store = Store::open(directory.path()).unwrap();
@@ -89,7 +90,7 @@ impl TestApp {
     pub(crate) fn stored(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         collect(self.directory.path(), self.directory.path(), &mut files);
-        let others = ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/cache/"];
+        let others = ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/token-lists/", "-/cache/"];
         files.retain(|path, _| !others.iter().any(|other| path.starts_with(other)));
         files
     }

@@ -1,0 +1,50 @@
+//! Taking over the accounts of an htpasswd file, as Verdaccio and Apache keep them. Hashes come along as they are and are
+//! brought to today's form when their owners sign in.
+
+use super::{Auth, Error, htpasswd};
+
+/// What came of an import.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Imported {
+    /// Accounts that were made.
+    pub made: Vec<String>,
+    /// Lines that were not taken.
+    pub left_out: Vec<NotImported>,
+}
+
+/// A line that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NotImported {
+    /// Counted from 1.
+    pub line: usize,
+    /// For people.
+    pub why: String,
+}
+
+impl Auth {
+    /// Makes the accounts of an htpasswd file. Those that are there already stay as they are, so that it can be repeated.
+    pub async fn import_htpasswd(&self, text: &str) -> Result<Imported, Error> {
+        let (entries, mistakes) = htpasswd::parse(text);
+        let mut imported = Imported {
+            left_out: mistakes
+                .into_iter()
+                .map(|mistake| NotImported { line: mistake.line, why: mistake.why })
+                .collect(),
+            ..Imported::default()
+        };
+        for entry in entries {
+            let why = match self.create_with_hash(&entry.name, entry.hash, "").await {
+                Ok(account) => {
+                    imported.made.push(account.name);
+                    continue;
+                }
+                Err(Error::NameTaken(name)) => format!("the user name `{name}` is taken"),
+                Err(Error::BadName) => "the user name is not allowed".to_owned(),
+                Err(error) => return Err(error),
+            };
+            imported.left_out.push(NotImported { line: entry.line, why });
+        }
+        imported.left_out.sort_by_key(|line| line.line);
+        Ok(imported)
+    }
+}

@@ -1,0 +1,318 @@
+//! Signing in, and confirming a change, in the browser: `POST /-/v1/login` begins it, `/-/login/{id}` is the page, and the
+//! client asks `/-/v1/done` until the person is done.
+
+use std::net::IpAddr;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{COOKIE, HOST, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::error::{ApiError, NO_LOGIN, NO_WEB_LOGIN, PLAIN_PASSWORD};
+use super::extract::{Bounded, From, Id, form, query_value};
+use super::origin::Origin;
+use super::respond;
+use super::web::{self, pages};
+use crate::app::App;
+use crate::auth::{self, Asking, Auth, Poll, Registration, Shown, Stage, Started};
+
+const MAX_BODY_BYTES: usize = 16 * 1024;
+/// Binds a sign-in to the browser that began it.
+const COOKIE_NAME: &str = "holdfast_login";
+/// A little longer than a sign-in lasts.
+const COOKIE_SECONDS: u32 = 15 * 60;
+
+/// bun says the machine's name; all others say nothing.
+#[derive(Deserialize, Default)]
+struct Begin {
+    hostname: Option<String>,
+}
+
+/// Begins a sign-in. Credentials in the header are ignored: npm sends expired ones here. Without GitHub there is nothing
+/// that a page could do better than a prompt, and a 404 makes every client prompt.
+pub(super) async fn begin(
+    State(app): State<App>,
+    From(origin): From,
+    headers: HeaderMap,
+    Bounded(body): Bounded<MAX_BODY_BYTES>,
+) -> Result<Response, ApiError> {
+    if !app.registry.auth().has_github_login() {
+        return Err(ApiError::new(&NO_WEB_LOGIN));
+    }
+    // Berry sends no body at all.
+    let Begin { hostname } = serde_json::from_slice(&body).unwrap_or_default();
+    let asking = asking(&headers, origin.address, hostname.as_deref());
+    let started = app.registry.auth().begin_login(asking).await?;
+    let answer = json!({ "loginUrl": page_url(&origin.base, &started), "doneUrl": done_url(&origin.base, &started) });
+    Ok(respond::json(StatusCode::OK, &answer))
+}
+
+/// What a client says of itself, for the person who is to say yes.
+pub(super) fn asking(headers: &HeaderMap, address: Option<IpAddr>, machine: Option<&str>) -> Asking {
+    let agent = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or("an unknown program");
+    Asking::new(machine, address, agent)
+}
+
+/// The page of a login.
+pub(super) fn page_url(base: &str, started: &Started) -> String {
+    format!("{base}/-/login/{}", started.id)
+}
+
+/// Where the client asks whether the person is done.
+pub(super) fn done_url(base: &str, started: &Started) -> String {
+    format!("{base}/-/v1/done?authId={}.{}", started.id, started.poll)
+}
+
+/// Whether the person is done: 202 with JSON and `Retry-After` until then (npm polls in a tight loop without it), 200 with
+/// the token once.
+pub(super) async fn done(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
+    let ticket = query_value(&uri, "authId").ok_or_else(|| ApiError::new(&NO_LOGIN))?;
+    match app.registry.auth().poll(&ticket).await? {
+        Poll::Ready(token) => Ok(respond::json(StatusCode::OK, &json!({ "token": token }))),
+        Poll::Wait(pause) => {
+            let mut response = respond::json(StatusCode::ACCEPTED, &json!({}));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)));
+            Ok(response)
+        }
+    }
+}
+
+/// The page: to sign in, to confirm, or what came of it.
+pub(super) async fn page(State(app): State<App>, From(origin): From, Id(id): Id, headers: HeaderMap) -> Response {
+    let cookie = cookie(&headers);
+    let shown = match app.registry.auth().login_page(&id, cookie.as_deref()).await {
+        Ok(shown) => shown,
+        Err(error) => return problem(&origin, &ApiError::from(error)),
+    };
+    // A browser that has no cookie yet gets one, which all that follows is bound to.
+    let (cookie, is_new) = cookie.map_or_else(|| (auth::random::secret(), true), |cookie| (cookie, false));
+    let mut response = show(&app, &origin, &id, &shown, &cookie, None, "");
+    if is_new && let Ok(value) = HeaderValue::try_from(cookie_text(&origin, &cookie)) {
+        response.headers_mut().insert(SET_COOKIE, value);
+    }
+    response
+}
+
+fn show(
+    app: &App,
+    origin: &Origin,
+    id: &str,
+    shown: &Shown,
+    cookie: &str,
+    problem: Option<String>,
+    user: &str,
+) -> Response {
+    let (base, auth) = (&*origin.base, app.registry.auth());
+    let asks = asks(shown);
+    match &shown.stage {
+        Stage::SignIn => {
+            let status = if problem.is_some() { StatusCode::UNAUTHORIZED } else { StatusCode::OK };
+            web::page(
+                status,
+                &pages::SignIn {
+                    base,
+                    id,
+                    asks: &asks,
+                    github_url: auth.has_github_login().then(|| format!("{base}/-/login/{id}/github")),
+                    has_local_accounts: true,
+                    wants_code: true,
+                    user,
+                    problem,
+                    registration_open: auth.registration() == Registration::Open,
+                },
+            )
+        }
+        Stage::Confirm { user } => web::page(
+            StatusCode::OK,
+            &pages::Confirm {
+                base,
+                id,
+                asks: &asks,
+                user,
+                csrf: &Auth::csrf(cookie, id),
+                action: shown.change.clone().unwrap_or_else(|| format!("Sign in {}", program(shown))),
+            },
+        ),
+        Stage::Confirmed { code } => {
+            let sentence = match code {
+                Some(_) => "Confirmed. You can close this page and go back to your terminal.",
+                None => "You are signed in. You can close this page and go back to your terminal.",
+            };
+            web::page(StatusCode::OK, &pages::Done { base, title: "Done", sentence, code: code.clone() })
+        }
+        Stage::Denied => {
+            let sentence = "Nothing was done. If you did not start this yourself, somebody else tried.";
+            web::page(StatusCode::OK, &pages::Done { base, title: "Denied", sentence, code: None })
+        }
+        Stage::Done => {
+            let sentence = "This was picked up by the program that asked for it. You can close this page.";
+            web::page(StatusCode::OK, &pages::Done { base, title: "Done", sentence, code: None })
+        }
+    }
+}
+
+/// `npm on build-7`, `npm at 192.0.2.7`, or `npm`.
+fn program(shown: &Shown) -> String {
+    let client = shown.asking.client.split(['/', ' ']).next().unwrap_or_default();
+    let client = if client.is_empty() { "a program" } else { client };
+    match (&shown.asking.machine, shown.asking.address) {
+        (Some(machine), _) => format!("{client} on {machine}"),
+        (None, Some(address)) => format!("{client} at {address}"),
+        (None, None) => client.to_owned(),
+    }
+}
+
+fn asks(shown: &Shown) -> pages::Asking {
+    let what = match &shown.change {
+        Some(change) => {
+            let mut letters = change.chars();
+            let first: String = letters.next().map(|first| first.to_lowercase().collect()).unwrap_or_default();
+            format!("{} wants to {first}{}", program(shown), letters.as_str())
+        }
+        None => format!("{} wants to sign in", program(shown)),
+    };
+    pages::Asking {
+        what,
+        machine: shown.asking.machine.clone(),
+        address: shown.asking.address.map_or_else(|| "unknown".to_owned(), |address| address.to_string()),
+        client: shown.asking.client.clone(),
+        // `2026-11-24T09:41:07.000Z`
+        started: format!("{} UTC", shown.started.get(..16).unwrap_or_default().replace('T', " ")),
+    }
+}
+
+/// Name and password, from the form on the page.
+pub(super) async fn sign_in(
+    State(app): State<App>,
+    From(origin): From,
+    Id(id): Id,
+    headers: HeaderMap,
+    Bounded(body): Bounded<MAX_BODY_BYTES>,
+) -> Response {
+    let Some(cookie) = own_cookie(&headers, &origin) else {
+        return problem(&origin, &ApiError::from(auth::Error::ForeignBrowser));
+    };
+    if !origin.is_private_line {
+        return problem(&origin, &ApiError::new(&PLAIN_PASSWORD));
+    }
+    let mut fields = form(&body);
+    let mut field = |name: &str| fields.remove(name).unwrap_or_default();
+    let (user, password, code) = (field("user"), field("password"), field("code"));
+    let code = Some(code.trim()).filter(|code| !code.is_empty());
+    let auth = app.registry.auth();
+    let outcome = auth.login_with_password(&id, &cookie, user.trim(), password, code, origin.address).await;
+    match outcome {
+        Ok(()) => see_other(&format!("{}/-/login/{id}", origin.base)),
+        Err(
+            error @ (auth::Error::WrongPassword
+            | auth::Error::OneTimeCode
+            | auth::Error::BadPassword
+            | auth::Error::BadName
+            | auth::Error::NameTaken(_)
+            | auth::Error::Locked(_)
+            | auth::Error::Busy),
+        ) => {
+            let error = ApiError::from(error);
+            match auth.login_page(&id, Some(&cookie)).await {
+                Ok(shown) => show(&app, &origin, &id, &shown, &cookie, Some(error.sentence().to_owned()), &user),
+                Err(error) => problem(&origin, &ApiError::from(error)),
+            }
+        }
+        Err(error) => problem(&origin, &ApiError::from(error)),
+    }
+}
+
+/// Off to GitHub.
+pub(super) async fn to_github(State(app): State<App>, From(origin): From, Id(id): Id, headers: HeaderMap) -> Response {
+    let Some(cookie) = cookie(&headers) else { return problem(&origin, &ApiError::from(auth::Error::ForeignBrowser)) };
+    match app.registry.auth().github_page(&id, &cookie, &callback_url(&origin)).await {
+        Ok(url) => see_other(url.as_str()),
+        Err(error) => problem(&origin, &ApiError::from(error)),
+    }
+}
+
+/// Back from GitHub.
+pub(super) async fn from_github(State(app): State<App>, From(origin): From, headers: HeaderMap, uri: Uri) -> Response {
+    let state = query_value(&uri, "state").unwrap_or_default();
+    let (code, refusal) = (query_value(&uri, "code"), query_value(&uri, "error").unwrap_or_default());
+    let code = code.as_deref().ok_or(refusal.as_str());
+    let auth = app.registry.auth();
+    match auth.return_from_github(&state, code, cookie(&headers).as_deref(), &callback_url(&origin)).await {
+        Ok(id) => see_other(&format!("{}/-/login/{id}", origin.base)),
+        Err(error) => problem(&origin, &ApiError::from(error)),
+    }
+}
+
+/// The person has said yes or no.
+pub(super) async fn confirm(
+    State(app): State<App>,
+    From(origin): From,
+    Id(id): Id,
+    headers: HeaderMap,
+    Bounded(body): Bounded<MAX_BODY_BYTES>,
+) -> Response {
+    let Some(cookie) = own_cookie(&headers, &origin) else {
+        return problem(&origin, &ApiError::from(auth::Error::ForeignBrowser));
+    };
+    let fields = form(&body);
+    let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+    let is_confirmed = field("decision") == "confirm";
+    match app.registry.auth().decide(&id, &cookie, field("csrf"), is_confirmed).await {
+        Ok(()) => see_other(&format!("{}/-/login/{id}", origin.base)),
+        Err(error) => problem(&origin, &ApiError::from(error)),
+    }
+}
+
+fn callback_url(origin: &Origin) -> String {
+    format!("{}/-/github/callback", origin.base)
+}
+
+/// A page that tells what is wrong.
+pub(super) fn problem(origin: &Origin, error: &ApiError) -> Response {
+    let (status, sentence) = (error.status(), error.sentence().to_owned());
+    let title = if status.is_server_error() { "Not now" } else { "That did not work" };
+    error.log();
+    web::page(status, &pages::Problem { base: &origin.base, title, sentence: &sentence, request_id: None })
+}
+
+/// After a form, so that a reload sends nothing twice.
+pub(super) fn see_other(url: &str) -> Response {
+    match HeaderValue::try_from(url) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::BAD_REQUEST.into_response(),
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<String> {
+    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(name, _)| *name == COOKIE_NAME)?;
+    // One of ours, and not what somebody else has put there.
+    let is_ours = value.len() == 43 && value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    is_ours.then(|| value.to_owned())
+}
+
+/// The cookie of a form that was sent from one of our own pages. Browsers say where a form was on; the cookie itself does not
+/// come along from elsewhere (`SameSite`).
+fn own_cookie(headers: &HeaderMap, origin: &Origin) -> Option<String> {
+    let from = headers.get(ORIGIN).and_then(|value| value.to_str().ok());
+    let is_own = from.is_none_or(|from| {
+        let own = url::Url::parse(&origin.base).map(|url| url.origin().ascii_serialization());
+        let same_host = headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok())
+            .is_some_and(|host| from.strip_prefix("http://").or_else(|| from.strip_prefix("https://")) == Some(host));
+        own.is_ok_and(|own| own == from) || same_host
+    });
+    cookie(headers).filter(|_| is_own)
+}
+
+fn cookie_text(origin: &Origin, value: &str) -> String {
+    let secure = if origin.base.starts_with("https:") { "; Secure" } else { "" };
+    format!(
+        "{COOKIE_NAME}={value}; Path={}/-/; HttpOnly; SameSite=Lax; Max-Age={COOKIE_SECONDS}{secure}",
+        origin.prefix
+    )
+}

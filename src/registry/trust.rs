@@ -1,0 +1,57 @@
+//! Which workflows a package trusts (`npm trust`), and the exchange of a CI job's identity for a token.
+
+use std::net::IpAddr;
+
+use super::{Error, Registry};
+use crate::auth::{Action, Caller, Token, TokenRecord, TrustWish, TrustedPublisher};
+use crate::npm::PackageName;
+
+impl Registry {
+    /// The workflows that a package trusts. For those who may change that: it tells where packages come from.
+    pub async fn trusted_publishers(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<Vec<TrustedPublisher>, Error> {
+        self.authorize_administering(caller, name).await?;
+        Ok(self.inner.auth.trusted_publishers(name).await?)
+    }
+
+    /// Trusts a workflow with a package, which may be published later.
+    pub async fn trust(&self, caller: &Caller, name: &PackageName, wish: TrustWish) -> Result<TrustedPublisher, Error> {
+        self.authorize_administering(caller, name).await?;
+        name.check_new()?;
+        self.confirmed(caller, Action::Administer, name).await?;
+        let author = caller.author().ok_or(Error::SignInFirst)?;
+        Ok(self.inner.auth.trust(name, wish, author.owner).await?)
+    }
+
+    /// Ends the trust in a workflow. False when there was none under this id.
+    pub async fn distrust(&self, caller: &Caller, name: &PackageName, id: &str) -> Result<bool, Error> {
+        self.authorize_administering(caller, name).await?;
+        self.confirmed(caller, Action::Administer, name).await?;
+        Ok(self.inner.auth.distrust(name, id).await?)
+    }
+
+    async fn authorize_administering(&self, caller: &Caller, name: &PackageName) -> Result<(), Error> {
+        self.authorize_changing(caller, name)?;
+        let head = self.hosted_head(name).await?;
+        let owners = head.as_ref().map_or(&[][..], |head| &head.owners);
+        if head.is_none() {
+            // Who trusts a workflow with a name that is not there yet lets it make the package.
+            self.authorize(caller, Action::Create, name, owners)?;
+        }
+        self.authorize(caller, Action::Administer, name, owners)
+    }
+
+    /// Exchanges a CI job's identity token, see [`crate::auth::Auth::exchange`].
+    pub async fn exchange(
+        &self,
+        name: Option<&PackageName>,
+        identity_token: &str,
+        audiences: &[String],
+        address: Option<IpAddr>,
+    ) -> Result<(Token, TokenRecord), Error> {
+        Ok(self.inner.auth.exchange_from(address, name, identity_token, audiences).await?)
+    }
+}
