@@ -3,10 +3,12 @@
 pub mod app;
 pub mod auth;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod http;
 pub mod keys;
 pub mod npm;
+pub mod operator;
 pub mod providers;
 pub mod registry;
 pub mod search;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{SettingsArgs, output};
+use super::{SettingsArgs, explain, output};
 
 /// Arguments of `holdfast config`.
 #[derive(Debug, Args)]
@@ -23,12 +23,17 @@ enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Say whether somebody may do something with a package, which rule decides, and why
+    Explain(explain::ExplainArgs),
 }
 
 pub(super) fn run(arguments: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let ConfigCommand::Show { settings, json } = &arguments.command;
+    let (settings, json) = match &arguments.command {
+        ConfigCommand::Show { settings, json } => (settings, *json),
+        ConfigCommand::Explain(arguments) => return explain::run(arguments),
+    };
     let loaded = settings.load()?;
-    if *json {
+    if json {
         output::json(&loaded.shown)?;
     } else {
         let rows: Vec<Vec<String>> =

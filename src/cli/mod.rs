@@ -2,9 +2,15 @@
 
 mod config;
 mod doctor;
+mod explain;
+mod login;
+mod orders;
 pub mod output;
 mod routes;
 mod serve;
+mod token;
+mod trust;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +31,8 @@ Examples:
   holdfast serve                              the registry on http://localhost:4873
   holdfast serve --listen 0.0.0.0:4873 --public-url https://npm.example/
   holdfast doctor                             is everything well?
-  holdfast config show                        every setting and where it came from"
+  holdfast config show                        every setting and where it came from
+  holdfast user add ann                       an account, where registration is closed"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -42,6 +49,14 @@ enum Command {
     Config(config::ConfigArgs),
     /// List every route that the registry answers
     Routes(routes::RoutesArgs),
+    /// Sign in to a registry with GitHub, from a console without a browser
+    Login(login::LoginArgs),
+    /// Accounts: make, list, invite, import, block, remove
+    User(user::UserArgs),
+    /// Tokens of accounts: make, list, revoke
+    Token(token::TokenArgs),
+    /// Workflows that packages trust: add, list, remove
+    Trust(trust::TrustArgs),
 }
 
 /// Flags that are settings too. Every other setting can be given by file or environment.
@@ -82,11 +97,33 @@ impl SettingsArgs {
     }
 
     fn load(&self) -> anyhow::Result<Loaded> {
-        Settings::load(&self.flags()).map_err(|mistakes| {
-            let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  - {mistake}")).collect();
-            anyhow::anyhow!("the settings are wrong:\n{}", lines.join("\n"))
-        })
+        load(&self.flags())
     }
+}
+
+/// Where an operator's order goes. Taken before and after the name of the order.
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// The data directory [default: holdfast-data; setting `storage.directory`]
+    #[arg(long, value_name = "DIR", global = true)]
+    data: Option<PathBuf>,
+    /// A settings file [default: holdfast.toml, where there is one; variable `HOLDFAST_CONFIG`]
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+impl DataArgs {
+    fn load(&self) -> anyhow::Result<Loaded> {
+        let data = self.data.as_ref().map(|path| ("storage.directory", path.display().to_string()));
+        load(&Flags { file: self.config.clone(), values: data.into_iter().collect() })
+    }
+}
+
+fn load(flags: &Flags) -> anyhow::Result<Loaded> {
+    Settings::load(flags).map_err(|mistakes| {
+        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  - {mistake}")).collect();
+        anyhow::anyhow!("the settings are wrong:\n{}", lines.join("\n"))
+    })
 }
 
 impl Cli {
@@ -106,6 +143,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Routes(arguments) => routes::run(&arguments),
+        Command::Login(arguments) => login::run(&arguments),
+        Command::User(arguments) => user::run(arguments),
+        Command::Token(arguments) => token::run(arguments),
+        Command::Trust(arguments) => trust::run(arguments),
     }
 }
 
@@ -121,6 +162,11 @@ fn shown_url(url: &Url) -> String {
     let _ = shown.set_password(None);
     let _ = shown.set_username("");
     shown.to_string()
+}
+
+/// A word that JSON would have.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(ToOwned::to_owned)).unwrap_or_default()
 }
 
 /// The runtime: as many workers as the machine has cores.

@@ -112,7 +112,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     bound
-        .serve(app, async move {
+        .serve(app, &settings.storage.directory, async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -140,9 +140,7 @@ fn accounts(settings: &Settings) -> String {
 /// Says what is going on and what to type next.
 fn greet(settings: &Settings, port: u16) {
     let local = settings.local_url(port);
-    // Clients keep a token under the address that was typed: so everything that tells one tells `localhost`.
-    let typed = local.replace("//127.0.0.1:", "//localhost:");
-    let registry = settings.server.public_url.as_ref().map_or_else(|| format!("{typed}/"), ToString::to_string);
+    let registry = settings.typed_url(port);
     let upstreams: Vec<String> = settings
         .upstreams
         .iter()

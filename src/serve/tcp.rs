@@ -1,6 +1,7 @@
 //! A listener with HTTP/1.1 and HTTP/2, bounded in connections, that stops without cutting anybody off.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,9 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use super::control;
 use crate::app::App;
 use crate::http::{HttpService, Peer};
 
@@ -77,9 +80,18 @@ impl Bound {
         }
     }
 
-    /// Serves until `stop` is ready, then lets requests under way end, up to a deadline, and the application's tasks
+    /// Serves until `stop` is ready, and takes orders of operators in the data directory; then lets requests under way end, up to a deadline, and the application's tasks
     /// after them.
-    pub async fn serve(self, app: App, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, app: App, directory: &Path, stop: impl Future<Output = ()>) {
+        let no_orders = CancellationToken::new();
+        app.tasks.spawn({
+            let (app, directory, no_orders) = (app.clone(), directory.to_owned(), no_orders.clone());
+            async move {
+                if let Err(error) = control::listen(app, &directory, no_orders).await {
+                    tracing::warn!(%error, "operators can give no orders to this server; `holdfast user` and the like need it stopped");
+                }
+            }
+        });
         let service = HttpService::new(app.clone());
         let connections = Arc::new(Semaphore::new(self.max_connections));
         let graceful = GracefulShutdown::new();
@@ -109,6 +121,7 @@ impl Bound {
                 connection.await;
             });
         }
+        no_orders.cancel();
         drop((self.listener, self.second));
         tracing::info!("stopping: no new connections, waiting for requests under way");
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {

@@ -28,6 +28,21 @@ pub enum DiscoverError {
     NotAUrl(String),
 }
 
+/// The user's own npm settings: the file that `npm login` writes to.
+#[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
+pub fn user_npmrc() -> Option<PathBuf> {
+    let named = ["npm_config_userconfig", "NPM_CONFIG_USERCONFIG"].into_iter().find_map(std::env::var_os);
+    named.map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".npmrc")))
+}
+
+/// What this machine calls itself, for whoever is asked to let it in.
+#[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
+pub fn machine_name() -> Option<String> {
+    let of_system = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = of_system().or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
 /// The registry that npm uses on this machine: the variable `npm_config_registry`, the npmrc files of this directory
 /// and of the user, then npm itself, which also knows its global files.
 #[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]

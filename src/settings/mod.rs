@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-pub use discover::{DiscoverError, Discovered, default_upstream, remember};
+pub use discover::{DiscoverError, Discovered, default_upstream, machine_name, remember, user_npmrc};
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
 
@@ -338,6 +338,13 @@ impl Settings {
             if ip.is_unspecified() { "localhost".to_owned() } else { SocketAddr::new(ip, port).ip().to_string() };
         let host = if host.contains(':') { format!("[{host}]") } else { host };
         format!("http://{host}:{port}")
+    }
+
+    /// The address that people type, with a slash at its end. Clients keep a token under the address that was typed: so
+    /// everything that tells one tells `localhost`.
+    pub fn typed_url(&self, port: u16) -> String {
+        let local = || format!("{}/", self.local_url(port).replace("//127.0.0.1:", "//localhost:"));
+        self.server.public_url.as_ref().map_or_else(local, ToString::to_string)
     }
 
     /// The upstream that turns out to be this server, if one does: it would ask itself for ever.

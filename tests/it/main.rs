@@ -33,6 +33,7 @@ mod full_disk;
 mod github_standin;
 mod harness;
 mod login;
+mod operator;
 mod owners;
 mod packument;
 mod profile;

@@ -423,6 +423,11 @@ impl GitHub {
         state.device(user_code).verdict = Verdict::Approved(user);
     }
 
+    /// The codes that devices wait with.
+    pub(crate) fn device_codes(&self) -> Vec<String> {
+        self.state().devices.values().map(|device| device.user_code.clone()).collect()
+    }
+
     /// Somebody types the code of a device into GitHub's page, and does not agree.
     pub(crate) fn deny_device(&self, user_code: &str) {
         self.state().device(user_code).verdict = Verdict::Denied;

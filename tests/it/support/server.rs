@@ -221,10 +221,13 @@ pub(crate) fn signal(name: &str, process: &str) {
     let _ = Command::new("kill").args([name, "--", process]).stderr(Stdio::null()).status();
 }
 
+/// The program. Another build of it may be tried, such as the one with release optimisations.
+pub(crate) fn program() -> std::ffi::OsString {
+    std::env::var_os("HOLDFAST_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into())
+}
+
 fn spawn(settings: &Settings, folder: &Path, log: &Log) -> Child {
-    // Another build of the same program may be tried, such as the one with release optimisations.
-    let program = std::env::var_os("HOLDFAST_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into());
-    let mut command = Command::new(program);
+    let mut command = Command::new(program());
     command.env_clear();
     for name in ["PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
