@@ -85,11 +85,14 @@ pub enum StartError {
 /// Removes what has ended, every hour.
 async fn keep_swept(auth: &Auth, stop: &CancellationToken) {
     const EVERY: Duration = Duration::from_hours(1);
+    // Not at the start, which scans nothing; soon after it, for servers that never run for an hour.
+    let mut pause = Duration::from_mins(5);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
+        pause = EVERY;
         match auth.sweep().await {
             Ok(removed) => tracing::debug!(removed, "what has ended was removed"),
             Err(error) => tracing::warn!(%error, "what has ended could not all be removed"),

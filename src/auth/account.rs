@@ -130,21 +130,27 @@ impl Auth {
         name: &str,
         change: impl FnOnce(&mut Account) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let (store, key) = (self.inner.store.clone(), keys::user(name));
-        self.change(None, async move {
-            let change = move |stored: Option<Bytes>| {
-                let mut account: Account = match stored {
-                    Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
-                    None => return Err(Error::UserNotFound),
-                };
-                let before = account.clone();
-                let value = change(&mut account)?;
-                let is_same = account == before;
-                Ok(if is_same { Change::Keep(value) } else { Change::Write(to_json(&account)?, value) })
+        let (this, name) = (self.clone(), name.to_owned());
+        self.change(None, async move { this.update_account(&name, change).await }).await
+    }
+
+    /// The same for a change that nothing remembered depends on, such as the use of a code.
+    pub(super) async fn update_account<T: Send + 'static>(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Account) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let change = move |stored: Option<Bytes>| {
+            let mut account: Account = match stored {
+                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
+                None => return Err(Error::UserNotFound),
             };
-            Ok(store.update(&key, change).await?)
-        })
-        .await
+            let before = account.clone();
+            let value = change(&mut account)?;
+            let is_same = account == before;
+            Ok(if is_same { Change::Keep(value) } else { Change::Write(to_json(&account)?, value) })
+        };
+        Ok(self.inner.store.update(&keys::user(name), change).await?)
     }
 
     /// Sets an account's mail address and name.

@@ -97,7 +97,7 @@ impl std::fmt::Debug for OneTimeCode {
 }
 
 /// What GitHub says of an account, all in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Groups {
     /// Organisations that it is an active member of.
     pub organizations: BTreeSet<String>,

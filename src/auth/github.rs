@@ -5,6 +5,7 @@
 //! apart from "no". Neither bound is ever stretched. "No" is remembered too, for the shorter one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,11 +68,27 @@ pub(super) struct GitHubAccount {
     pub(super) id: u64,
     pub(super) login: String,
     pub(super) email: String,
-    organizations: BTreeSet<String>,
-    teams: BTreeSet<String>,
-    roles: BTreeMap<String, Role>,
+    #[serde(with = "shared")]
+    groups: Arc<Groups>,
     /// Milliseconds since 1970.
     checked_at: i64,
+}
+
+/// Groups are shared by all requests of their owner; in the store they are written out.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Groups;
+
+    pub(super) fn serialize<S: Serializer>(groups: &Arc<Groups>, serializer: S) -> Result<S::Ok, S::Error> {
+        groups.as_ref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<Groups>, D::Error> {
+        Groups::deserialize(deserializer).map(Arc::new)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -154,9 +171,7 @@ impl GitHubAccounts {
             id: profile.id,
             login: profile.login,
             email: profile.email.unwrap_or_default(),
-            organizations,
-            teams,
-            roles,
+            groups: Arc::new(Groups { organizations, teams, roles }),
             checked_at: now.as_millis(),
         })
     }
@@ -177,7 +192,7 @@ impl GitHubAccounts {
 
     fn admits(&self, account: &GitHubAccount) -> bool {
         self.settings.organizations.as_ref().is_none_or(|wanted| {
-            wanted.iter().any(|organization| account.organizations.contains(&organization.to_lowercase()))
+            wanted.iter().any(|organization| account.groups.organizations.contains(&organization.to_lowercase()))
         })
     }
 
@@ -233,6 +248,25 @@ fn role_of(role: providers::Role) -> Role {
 impl Auth {
     pub(super) fn github(&self) -> Result<&GitHubAccounts, Error> {
         self.inner.github.as_ref().ok_or(Error::NoGitHub)
+    }
+
+    /// Asks about a token that is not remembered, and counts it against the address it came from when GitHub does not know
+    /// it: made-up tokens would each cost a question. One that is remembered costs none, and so counts for nothing: an
+    /// office with one forgotten token on one machine must not be shut out.
+    pub(super) async fn admit_question(&self, token: &Secret, address: Option<IpAddr>) -> Result<(), Error> {
+        let github = self.github()?;
+        let hash = TokenHash::of(token.expose());
+        let now = self.inner.clock.now();
+        if github.recall(&hash, now).is_some() {
+            return Ok(());
+        }
+        let attempt = self.inner.throttle.begin(address, &format!("token {}", hash.as_str()), now)?;
+        match self.github_account_of(token).await {
+            Err(Error::UnknownToken) => attempt.failed(now),
+            Ok(_) => attempt.succeeded(),
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Whose a GitHub token is, from memory, from the store, or from GitHub.
@@ -387,12 +421,13 @@ impl Auth {
     }
 
     /// Ends a token of GitHub that somebody logs out with. True when it was one of our app.
-    pub(super) async fn revoke_at_github(&self, token: &Token) -> Result<bool, Error> {
+    pub(super) async fn revoke_at_github(&self, token: &Token, address: Option<IpAddr>) -> Result<bool, Error> {
         let Some(github) = &self.inner.github else { return Ok(false) };
         if !matches!(kind(token.reveal()), Some(Kind::App | Kind::Old)) {
             return Ok(false);
         }
         let secret = Secret::new(token.reveal());
+        self.admit_question(&secret, address).await?;
         // Only a token that is good can be ended, and only then is GitHub asked to end it.
         match self.github_account_of(&secret).await {
             Ok(_) | Err(Error::NotAMember(_)) => {}
@@ -442,14 +477,9 @@ pub(super) fn unavailable(error: &providers::Error) -> Error {
 }
 
 fn as_user(account: &GitHubAccount, token: &Secret) -> User {
-    let groups = Groups {
-        organizations: account.organizations.clone(),
-        teams: account.teams.clone(),
-        roles: account.roles.clone(),
-    };
     User {
         source: Source::GitHub,
-        groups: Arc::new(groups),
+        groups: Arc::clone(&account.groups),
         github: Some(HeldToken::new(token.clone())),
         ..User::local(&account.login, &account.email)
     }

@@ -401,23 +401,10 @@ impl Auth {
             return Err(Error::UnknownToken);
         }
         let secret = Secret::new(token.reveal());
-        // Made-up tokens would each cost a question to GitHub.
-        let attempt =
-            self.inner.throttle.begin(address, &format!("token {}", token.hash().as_str()), self.inner.clock.now());
-        let attempt = attempt?;
-        match self.user_of_github_token(&secret).await {
-            Ok(user) => {
-                attempt.succeeded();
-                // It has no limits of its own, but it is a token: writes need a code where the account says so.
-                Ok(Caller::User(User { token: Some(Arc::default()), ..user }))
-            }
-            Err(error) => {
-                if matches!(error, Error::UnknownToken) {
-                    attempt.failed(self.inner.clock.now());
-                }
-                Err(error)
-            }
-        }
+        self.admit_question(&secret, address).await?;
+        let user = self.user_of_github_token(&secret).await?;
+        // It has no limits of its own, but it is a token.
+        Ok(Caller::User(User { token: Some(Arc::default()), ..user }))
     }
 
     async fn holder(&self, token: &Token) -> Result<Option<Arc<Holder>>, Error> {
@@ -671,9 +658,9 @@ mod tests {
         let caller = authenticate(&auth, &token).await.unwrap();
         assert_eq!(caller.name().as_deref(), Some("ann"));
         assert!(matches!(sign_in(&auth, "ann", "wrong").await, Err(Error::WrongPassword)));
-        assert!(auth.revoke(&token).await.unwrap());
+        assert!(auth.revoke(&token, None).await.unwrap());
         assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
-        assert!(!auth.revoke(&token).await.unwrap());
+        assert!(!auth.revoke(&token, None).await.unwrap());
     }
 
     #[tokio::test]

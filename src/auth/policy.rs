@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::caller::{Caller, TokenScope};
 use super::principal::Principal;
+use super::workflow::WorkflowIdentity;
 use crate::npm::{PackageName, Pattern};
 
 /// What somebody wants to do with a package.
@@ -346,6 +347,15 @@ impl Policy {
         let mut reads = self.rules.iter().filter(|rule| rule.pattern.covers(pattern));
         let listed = reads.find_map(|rule| rule.principals.get(&Action::Read)).unwrap_or(&self.default_read);
         self.is_administrator(caller) || listed.iter().any(|principal| principal.includes(caller, &[]))
+    }
+
+    /// Whether any rule lets a CI job read.
+    pub fn names_workflow(&self, job: &WorkflowIdentity) -> bool {
+        self.rules
+            .iter()
+            .filter_map(|rule| rule.principals.get(&Action::Read))
+            .flatten()
+            .any(|principal| matches!(principal, Principal::Workflow(pattern) if pattern.matches(job)))
     }
 
     /// Whether a person must confirm changes of a package.

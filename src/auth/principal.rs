@@ -17,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::caller::{Caller, Source};
+use super::workflow::WorkflowIdentity;
 
 /// A person, a group of people, or a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -87,11 +88,7 @@ impl Principal {
     pub fn includes(&self, caller: &Caller, owners: &[String]) -> bool {
         match (self, caller) {
             (Self::Anyone, _) | (Self::Account, Caller::User(_)) => true,
-            (Self::Workflow(pattern), Caller::Workflow(workflow)) => pattern.matches(
-                &workflow.identity.issuer,
-                &workflow.identity.repository,
-                workflow.identity.reference.as_deref(),
-            ),
+            (Self::Workflow(pattern), Caller::Workflow(workflow)) => pattern.matches(&workflow.identity),
             (_, Caller::Anonymous | Caller::Workflow(_)) | (Self::Trusted | Self::Workflow(_), _) => false,
             (Self::Owners, Caller::User(user)) => user.is_in(owners),
             (Self::User(name), Caller::User(user)) => user.source == Source::Local && user.name.to_lowercase() == *name,
@@ -129,13 +126,13 @@ impl Principal {
 }
 
 impl WorkflowPattern {
-    fn matches(&self, issuer: &str, repository: &str, reference: Option<&str>) -> bool {
-        self.issuer == issuer
-            && matches_pattern(&self.repository, &repository.to_lowercase())
-            && self
-                .reference
-                .as_ref()
-                .is_none_or(|wanted| reference.is_some_and(|reference| matches_pattern(wanted, reference)))
+    /// Whether a job is meant.
+    pub(super) fn matches(&self, job: &WorkflowIdentity) -> bool {
+        let is_at =
+            |wanted: &String| job.reference.as_ref().is_some_and(|reference| matches_pattern(wanted, reference));
+        self.issuer == job.issuer
+            && matches_pattern(&self.repository, &job.repository.to_lowercase())
+            && self.reference.as_ref().is_none_or(is_at)
     }
 }
 

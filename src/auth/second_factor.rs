@@ -110,7 +110,7 @@ impl Auth {
         // Counted apart from passwords: a thief of a token must not lock the account's owner out.
         let attempt = self.inner.throttle.begin(address, &format!("code {}", account.name), now)?;
         let is_right = self
-            .change_account(&account.name, move |account| {
+            .update_account(&account.name, move |account| {
                 Ok(account.second_factor.as_mut().is_some_and(|factor| use_up(factor, &code, now)))
             })
             .await?;

@@ -3,6 +3,7 @@
 //! A token is one object under its hash. The list of an account's tokens is a second object, for its owner's eyes: it is
 //! written before the token and cleaned after it, so it may name one that is gone and never lacks one that works.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -141,9 +142,9 @@ impl Auth {
 
     /// Makes a token useless, whoever it belongs to: who knows it may end it. True when it was one. At once on this process; another
     /// process that shares the store may remember it for a minute.
-    pub async fn revoke(&self, token: &Token) -> Result<bool, Error> {
+    pub async fn revoke(&self, token: &Token, address: Option<IpAddr>) -> Result<bool, Error> {
         if !token.is_well_formed() {
-            return self.revoke_at_github(token).await;
+            return self.revoke_at_github(token, address).await;
         }
         let hash = token.hash();
         let key = if token.is_short_lived() { keys::workflow_token(hash.as_str()) } else { keys::token(hash.as_str()) };

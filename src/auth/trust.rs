@@ -117,6 +117,11 @@ pub enum ExchangeError {
     /// It was used before.
     #[error("the identity token was used before: ask the CI for a new one")]
     Replayed,
+    /// No rule lets such a job read anything.
+    #[error(
+        "no rule of this registry lets the repository `{0}` read: name it as `workflow:ISSUER/OWNER/NAME` in a rule's `read`"
+    )]
+    NothingToRead(String),
     /// The package trusts no such job.
     #[error("{0}")]
     NotTrusted(NotTrusted),
@@ -298,17 +303,19 @@ impl Auth {
     }
 
     /// Exchanges a CI job's identity token: for a token that may change `package` as far as that trusts the job, or, without a
-    /// package, for one that reads what rules let workflows read.
-    pub async fn exchange(
+    /// package, for one that reads what rules let workflows read, where `may_read` says that one does.
+    async fn exchange(
         &self,
         package: Option<&PackageName>,
         identity_token: &str,
         audiences: &[String],
+        may_read: impl FnOnce(&WorkflowIdentity) -> bool,
     ) -> Result<(Token, TokenRecord), Error> {
         let (job, mark) = self.identify(identity_token, audiences).await?;
         let grant = match package {
             Some(package) => Some(self.grant(package, &job).await?),
-            None => None,
+            None if may_read(&job) => None,
+            None => return Err(ExchangeError::NothingToRead(job.repository).into()),
         };
         self.mark_used(mark).await?;
         let now = self.inner.clock.now();
@@ -390,19 +397,21 @@ impl Auth {
         Some(Caller::Workflow(Workflow { identity: Arc::new(record.identity.clone()), grant }))
     }
 
-    /// Counts a failed exchange from an address, and refuses more of them after too many.
+    /// The exchange for a job at an address, whose failures are counted and, after too many, refused. `may_read` says whether
+    /// any rule lets a job read, where it asks for no package.
     pub async fn exchange_from(
         &self,
         address: Option<IpAddr>,
         package: Option<&PackageName>,
         identity_token: &str,
         audiences: &[String],
+        may_read: impl FnOnce(&WorkflowIdentity) -> bool,
     ) -> Result<(Token, TokenRecord), Error> {
         let now = self.inner.clock.now();
         // By address only: a name that all exchanges share would lock everybody out.
         let name = format!("exchange {}", random::id());
         let attempt = self.inner.throttle.begin(address, &name, now)?;
-        let outcome = self.exchange(package, identity_token, audiences).await;
+        let outcome = self.exchange(package, identity_token, audiences, may_read).await;
         match &outcome {
             Ok(_) => attempt.succeeded(),
             Err(Error::Exchange(_)) => attempt.failed(now),

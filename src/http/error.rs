@@ -443,7 +443,9 @@ fn exchange(error: &auth::ExchangeError) -> ApiError {
         auth::ExchangeError::UnknownIssuer | auth::ExchangeError::Token(_) | auth::ExchangeError::Replayed => {
             &IDENTITY_INVALID
         }
-        auth::ExchangeError::Identity(_) | auth::ExchangeError::NotTrusted(_) => &IDENTITY_REFUSED,
+        auth::ExchangeError::Identity(_)
+        | auth::ExchangeError::NothingToRead(_)
+        | auth::ExchangeError::NotTrusted(_) => &IDENTITY_REFUSED,
     };
     ApiError::saying(kind, format!("OIDC token exchange error - {error}"))
 }

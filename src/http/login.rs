@@ -67,8 +67,12 @@ pub(super) async fn user(
 }
 
 /// Signs out: the token in the address is of no use from now on. Whoever knows a token may end it.
-pub(super) async fn sign_out(State(app): State<App>, TokenText(token): TokenText) -> Result<Response, ApiError> {
-    if app.registry.auth().revoke(&Token::received(&token)).await? {
+pub(super) async fn sign_out(
+    State(app): State<App>,
+    From(origin): From,
+    TokenText(token): TokenText,
+) -> Result<Response, ApiError> {
+    if app.registry.auth().revoke(&Token::received(&token), origin.address).await? {
         Ok(respond::done(StatusCode::OK))
     } else {
         Err(ApiError::new(&TOKEN_NOT_FOUND))

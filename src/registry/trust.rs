@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Error, Registry};
-use crate::auth::{Action, Caller, Token, TokenRecord, TrustWish, TrustedPublisher};
+use crate::auth::{Action, Caller, Token, TokenRecord, TrustWish, TrustedPublisher, WorkflowIdentity};
 use crate::npm::PackageName;
 
 impl Registry {
@@ -44,7 +44,7 @@ impl Registry {
         self.authorize(caller, Action::Administer, name, owners)
     }
 
-    /// Exchanges a CI job's identity token, see [`crate::auth::Auth::exchange`].
+    /// Exchanges a CI job's identity token, see [`crate::auth::Auth::exchange_from`].
     pub async fn exchange(
         &self,
         name: Option<&PackageName>,
@@ -52,6 +52,7 @@ impl Registry {
         audiences: &[String],
         address: Option<IpAddr>,
     ) -> Result<(Token, TokenRecord), Error> {
-        Ok(self.inner.auth.exchange_from(address, name, identity_token, audiences).await?)
+        let may_read = |job: &WorkflowIdentity| self.inner.policy.names_workflow(job);
+        Ok(self.inner.auth.exchange_from(address, name, identity_token, audiences, may_read).await?)
     }
 }
