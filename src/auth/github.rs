@@ -13,7 +13,6 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Groups, HeldToken, Source, User};
-use super::principal::Role;
 use super::token::{Token, TokenHash, TokenRecord};
 use super::tokens::SEALED_IN_TOKEN;
 use super::{Auth, Error, read_json, seal, to_json};
@@ -164,7 +163,7 @@ impl GitHubAccounts {
             let Some((owner, name)) = repository.split_once('/') else { continue };
             let role = self.client.repository_role(owner, name, &profile.login).await.map_err(of_service_token)?;
             if let Some(role) = role {
-                roles.insert(repository.clone(), role_of(role));
+                roles.insert(repository.clone(), role);
             }
         }
         Ok(GitHubAccount {
@@ -232,16 +231,6 @@ fn of_service_token(error: providers::Error) -> providers::Error {
             providers::Error::BadAnswer("the token of `github.token` may not ask for roles in a repository")
         }
         other => other,
-    }
-}
-
-fn role_of(role: providers::Role) -> Role {
-    match role {
-        providers::Role::Read => Role::Read,
-        providers::Role::Triage => Role::Triage,
-        providers::Role::Write => Role::Write,
-        providers::Role::Maintain => Role::Maintain,
-        providers::Role::Admin => Role::Admin,
     }
 }
 

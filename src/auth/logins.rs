@@ -230,17 +230,27 @@ impl Auth {
     async fn begin(&self, kind: Kind, asking: Asking) -> Result<Started, Error> {
         self.admit_start()?;
         let started = Started { id: random::secret(), poll: random::secret() };
+        self.create_pending(&started, kind, asking, LASTS).await?;
+        Ok(started)
+    }
+
+    async fn create_pending(
+        &self,
+        started: &Started,
+        kind: Kind,
+        asking: Asking,
+        lasts: Duration,
+    ) -> Result<(), Error> {
         let now = self.inner.clock.now();
         let pending = Pending {
-            expires: later(now, LASTS).to_string(),
+            expires: later(now, lasts).to_string(),
             started: now.to_string(),
             asking,
             kind,
             poll: hash(&started.poll),
             state: State::Waiting,
         };
-        self.inner.store.create(&key_of(&started.id), to_json(&pending)?).await?;
-        Ok(started)
+        Ok(self.inner.store.create(&key_of(&started.id), to_json(&pending)?).await?)
     }
 
     /// Begins a sign-in by a code that is typed at GitHub, for machines without a browser.
@@ -256,15 +266,7 @@ impl Auth {
             interval_ms,
             next_poll_ms: now.as_millis() + interval_ms,
         };
-        let pending = Pending {
-            expires: later(now, device.expires_in.min(LASTS * 3)).to_string(),
-            started: now.to_string(),
-            asking,
-            kind,
-            poll: hash(&started.poll),
-            state: State::Waiting,
-        };
-        self.inner.store.create(&key_of(&started.id), to_json(&pending)?).await?;
+        self.create_pending(&started, kind, asking, device.expires_in.min(LASTS * 3)).await?;
         Ok(StartedDevice {
             login: started,
             user_code: device.user_code,

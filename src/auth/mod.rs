@@ -24,6 +24,7 @@ mod totp;
 mod trust;
 mod workflow;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -597,16 +598,38 @@ impl Auth {
     /// Remembers or forgets a star in the user's own list.
     pub async fn set_star(&self, user: &str, package: &str, starred: bool) -> Result<(), Error> {
         let package = package.to_owned();
-        let change = move |stored: Option<Bytes>| {
-            let mut names: std::collections::BTreeSet<String> = match stored {
-                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
-                None => std::collections::BTreeSet::new(),
+        let change = move |names: &mut BTreeSet<String>| {
+            if starred {
+                names.insert(package)
+            } else {
+                names.remove(&package)
             };
-            let changed = if starred { names.insert(package) } else { names.remove(&package) };
-            let bytes = serde_json::to_vec(&names).unwrap_or_default();
-            Ok::<_, Error>(if changed { Change::Write(bytes.into(), ()) } else { Change::Keep(()) })
+            Ok(())
         };
-        Ok(self.inner.store.update(&keys::stars(user), change).await?)
+        self.update_collection(&keys::stars(user), change).await
+    }
+
+    /// Changes a collection that is one object by a pure function: a conditional write, or none where nothing changed.
+    async fn update_collection<C, T>(
+        &self,
+        key: &keys::Key,
+        change: impl FnOnce(&mut C) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        C: Default + Clone + PartialEq + Serialize + for<'de> Deserialize<'de>,
+        T: Send + 'static,
+    {
+        let change = move |stored: Option<Bytes>| {
+            let mut collection: C = match stored {
+                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
+                None => C::default(),
+            };
+            let before = collection.clone();
+            let value = change(&mut collection)?;
+            let is_same = collection == before;
+            Ok::<_, Error>(if is_same { Change::Keep(value) } else { Change::Write(to_json(&collection)?, value) })
+        };
+        Ok(self.inner.store.update(key, change).await?)
     }
 }
 

@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use super::caller::{Caller, Source};
 use super::workflow::WorkflowIdentity;
+pub use crate::providers::Role;
 
 /// A person, a group of people, or a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,22 +48,6 @@ pub enum Principal {
     },
     /// CI jobs.
     Workflow(WorkflowPattern),
-}
-
-/// A role in a GitHub repository, from the least to the highest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// May read.
-    Read,
-    /// May sort issues.
-    Triage,
-    /// May push.
-    Write,
-    /// May manage without dangerous actions.
-    Maintain,
-    /// May do everything.
-    Admin,
 }
 
 /// Which CI jobs are meant.
@@ -223,33 +208,6 @@ impl fmt::Display for Principal {
                 reference.as_ref().map_or(Ok(()), |reference| write!(f, "@{reference}"))
             }
         }
-    }
-}
-
-impl FromStr for Role {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "read" | "pull" => Ok(Self::Read),
-            "triage" => Ok(Self::Triage),
-            "write" | "push" => Ok(Self::Write),
-            "maintain" => Ok(Self::Maintain),
-            "admin" => Ok(Self::Admin),
-            _ => Err(()),
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Read => "read",
-            Self::Triage => "triage",
-            Self::Write => "write",
-            Self::Maintain => "maintain",
-            Self::Admin => "admin",
-        })
     }
 }
 

@@ -6,7 +6,6 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +15,7 @@ use super::{Auth, Error, read_json, seal, to_json};
 use crate::keys;
 use crate::npm::{Pattern, Timestamp};
 use crate::secret::Secret;
-use crate::storage::{self, Change};
+use crate::storage;
 
 /// Tokens that an account may have. Beyond it the oldest that signing in made goes.
 const MAX_TOKENS: usize = 1000;
@@ -195,16 +194,7 @@ impl Auth {
         user: &str,
         change: impl FnOnce(&mut Vec<ListedToken>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let change = move |stored: Option<Bytes>| {
-            let mut tokens: Vec<ListedToken> = match stored {
-                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
-                None => Vec::new(),
-            };
-            let before = tokens.clone();
-            let value = change(&mut tokens)?;
-            Ok(if tokens == before { Change::Keep(value) } else { Change::Write(to_json(&tokens)?, value) })
-        };
-        Ok(self.inner.store.update(&keys::token_list(user), change).await?)
+        self.update_collection(&keys::token_list(user), change).await
     }
 }
 

@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, Grant, Workflow};
@@ -23,7 +22,7 @@ use crate::npm::PackageName;
 use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::Maintainer;
 use crate::providers::{Issuer, KeySets, VerifyError};
-use crate::storage::{self, Change};
+use crate::storage;
 
 /// How long a token that may publish lasts.
 const PUBLISH_LASTS: Duration = Duration::from_mins(15);
@@ -289,17 +288,7 @@ impl Auth {
         name: &PackageName,
         change: impl FnOnce(&mut Vec<TrustedPublisher>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let change = move |stored: Option<Bytes>| {
-            let mut publishers: Vec<TrustedPublisher> = match stored {
-                Some(bytes) => serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?,
-                None => Vec::new(),
-            };
-            let before = publishers.clone();
-            let value = change(&mut publishers)?;
-            let is_same = publishers == before;
-            Ok::<_, Error>(if is_same { Change::Keep(value) } else { Change::Write(to_json(&publishers)?, value) })
-        };
-        Ok(self.inner.store.update(&keys::trust(name), change).await?)
+        self.update_collection(&keys::trust(name), change).await
     }
 
     /// Exchanges a CI job's identity token: for a token that may change `package` as far as that trusts the job, or, without a

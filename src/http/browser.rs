@@ -26,8 +26,8 @@ const COOKIE_SECONDS: u32 = 15 * 60;
 
 /// bun says the machine's name; all others say nothing.
 #[derive(Deserialize, Default)]
-struct Begin {
-    hostname: Option<String>,
+pub(super) struct Begin {
+    pub(super) hostname: Option<String>,
 }
 
 /// Begins a sign-in. Credentials in the header are ignored: npm sends expired ones here. Without GitHub there is nothing

@@ -3,20 +3,15 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use serde_json::json;
 
+use super::browser::{self, Begin};
 use super::error::ApiError;
 use super::extract::{Bounded, From};
-use super::{browser, respond};
+use super::respond;
 use crate::app::App;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
-
-#[derive(Deserialize, Default)]
-struct Begin {
-    hostname: Option<String>,
-}
 
 /// Begins a sign-in. The client shows the code and asks `doneUrl`, as for the browser.
 pub(super) async fn begin(

@@ -4,6 +4,7 @@
 //! own were, it means that our settings are wrong, and must not end anybody's session.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use url::{Url, form_urlencoded};
 
@@ -102,7 +103,8 @@ pub struct Member {
 }
 
 /// What somebody may do in a repository, each more than the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// See it.
     Read,
@@ -114,6 +116,34 @@ pub enum Role {
     Maintain,
     /// All.
     Admin,
+}
+
+/// GitHub's words. An organisation's own roles have others.
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "read" | "pull" => Ok(Self::Read),
+            "triage" => Ok(Self::Triage),
+            "write" | "push" => Ok(Self::Write),
+            "maintain" => Ok(Self::Maintain),
+            "admin" => Ok(Self::Admin),
+            _ => Err(()),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Triage => "triage",
+            Self::Write => "write",
+            Self::Maintain => "maintain",
+            Self::Admin => "admin",
+        })
+    }
 }
 
 /// A device flow that has begun (RFC 8628): the user types the code on the page, and we poll.
@@ -660,27 +690,14 @@ impl UserAnswer {
     }
 }
 
-impl Role {
-    /// The role that GitHub calls so; `None` for an organisation's own.
-    fn of(name: &str) -> Option<Self> {
-        Some(match name {
-            "read" | "pull" => Self::Read,
-            "triage" => Self::Triage,
-            "write" | "push" => Self::Write,
-            "maintain" => Self::Maintain,
-            "admin" => Self::Admin,
-            _ => return None,
-        })
-    }
-}
-
 impl PermissionAnswer {
     /// `permission` knows only read, write and admin, and says for each other role which of them it contains.
     fn role(&self) -> Result<Option<Role>, Error> {
         if self.permission == "none" {
             return Ok(None);
         }
-        let role = self.role_name.as_deref().and_then(Role::of).or_else(|| Role::of(&self.permission));
+        let role =
+            self.role_name.as_deref().and_then(|name| name.parse().ok()).or_else(|| self.permission.parse().ok());
         role.map(Some).ok_or(Error::BadAnswer("a permission that is not known"))
     }
 }
