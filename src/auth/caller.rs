@@ -140,6 +140,20 @@ pub struct Grant {
     pub publisher_id: String,
     /// Who trusted it: the owner of a package that it publishes first.
     pub trusted_by: Maintainer,
+    /// It was trusted when there was no such package, and counts for one that whoever trusted it owns.
+    pub before_package: bool,
+}
+
+impl Grant {
+    /// Whether it counts for a package with these owners; none for one that is not there.
+    pub fn counts_for(&self, owners: &[String]) -> bool {
+        !self.before_package || owners.is_empty() || is_among(&self.trusted_by.name, owners)
+    }
+}
+
+/// Whether a name is among others. Names do not differ by case alone.
+pub(super) fn is_among(name: &str, names: &[String]) -> bool {
+    names.iter().any(|other| *other == name || other.to_lowercase() == name.to_lowercase())
 }
 
 /// Under whose name a change is recorded.
@@ -225,8 +239,8 @@ impl User {
         Maintainer { name: self.name.clone(), email: self.email.clone() }
     }
 
-    /// Whether the account is among these names. Names do not differ by case alone.
+    /// Whether the account is among these names.
     pub fn is_in(&self, names: &[String]) -> bool {
-        names.iter().any(|name| *name == self.name || name.to_lowercase() == self.name.to_lowercase())
+        is_among(&self.name, names)
     }
 }

@@ -117,6 +117,9 @@ pub struct GrantRecord {
     pub publisher_id: String,
     /// Who trusted it.
     pub trusted_by: Maintainer,
+    /// It was trusted when there was no such package.
+    #[serde(default)]
+    pub before_package: bool,
 }
 
 impl TokenRecord {

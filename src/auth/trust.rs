@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::caller::{Caller, Grant, Workflow};
+use super::caller::{Caller, Grant, Workflow, is_among};
 use super::policy::Action;
 use super::principal::matches_pattern;
 use super::token::{GrantRecord, Token, TokenOrigin, TokenRecord, WorkflowRecord};
@@ -78,6 +78,10 @@ pub struct TrustedPublisher {
     pub created: String,
     /// Who trusted it.
     pub created_by: Maintainer,
+    /// There was no such package then. Anybody may say so of a free name, so it counts only for a package that whoever
+    /// said it owns, which the first job finds out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub before_package: bool,
 }
 
 /// A trusted publisher as somebody wants it.
@@ -152,6 +156,11 @@ pub enum NotTrusted {
 }
 
 impl TrustedPublisher {
+    /// Whether it counts for a package with these owners; none for one that is not there.
+    fn counts_for(&self, owners: &[String]) -> bool {
+        !self.before_package || owners.is_empty() || is_among(&self.created_by.name, owners)
+    }
+
     /// Whether a job is this one. Owner and repository are compared without case, as GitHub and GitLab do; the rest exactly.
     fn check(&self, job: &WorkflowIdentity) -> Result<(), NotTrusted> {
         let is_named = self.issuer == job.issuer && self.repository.eq_ignore_ascii_case(&job.repository);
@@ -182,10 +191,14 @@ impl TrustedPublisher {
     }
 }
 
-/// The publisher that a job is, or the nearest miss.
-fn find<'a>(publishers: &'a [TrustedPublisher], job: &WorkflowIdentity) -> Result<&'a TrustedPublisher, NotTrusted> {
+/// The publisher that a job is, or the nearest miss. `owners` are the package's.
+fn find<'a>(
+    publishers: &'a [TrustedPublisher],
+    job: &WorkflowIdentity,
+    owners: &[String],
+) -> Result<&'a TrustedPublisher, NotTrusted> {
     let mut nearest = NotTrusted::Repository(job.repository.clone());
-    for publisher in publishers {
+    for publisher in publishers.iter().filter(|publisher| publisher.counts_for(owners)) {
         match publisher.check(job) {
             Ok(()) => return Ok(publisher),
             Err(NotTrusted::Repository(_)) => {}
@@ -206,6 +219,29 @@ impl Auth {
     /// # Errors
     /// [`Error::BadTrust`] for what cannot be meant; [`Error::TrustedAlready`].
     pub async fn trust(&self, name: &PackageName, wish: TrustWish, by: Maintainer) -> Result<TrustedPublisher, Error> {
+        self.add_trust(name, wish, by, false).await
+    }
+
+    /// Trusts a workflow with a name that is free, see [`TrustedPublisher::before_package`].
+    ///
+    /// # Errors
+    /// As [`Auth::trust`].
+    pub async fn trust_before_package(
+        &self,
+        name: &PackageName,
+        wish: TrustWish,
+        by: Maintainer,
+    ) -> Result<TrustedPublisher, Error> {
+        self.add_trust(name, wish, by, true).await
+    }
+
+    async fn add_trust(
+        &self,
+        name: &PackageName,
+        wish: TrustWish,
+        by: Maintainer,
+        before_package: bool,
+    ) -> Result<TrustedPublisher, Error> {
         self.check_wish(&wish)?;
         let publisher = TrustedPublisher {
             id: uuid(),
@@ -219,6 +255,7 @@ impl Auth {
             owner_id: wish.owner_id,
             created: self.inner.clock.now().to_string(),
             created_by: by,
+            before_package,
         };
         self.change_trust(name, move |publishers| {
             let is_same = |known: &TrustedPublisher| {
@@ -291,18 +328,19 @@ impl Auth {
         self.update_collection(&keys::trust(name), change).await
     }
 
-    /// Exchanges a CI job's identity token: for a token that may change `package` as far as that trusts the job, or, without a
-    /// package, for one that reads what rules let workflows read, where `may_read` says that one does.
+    /// Exchanges a CI job's identity token: for a token that may change `package`, which has these owners, as far as that
+    /// trusts the job, or, without a package, for one that reads what rules let workflows read, where `may_read` says that
+    /// one does.
     async fn exchange(
         &self,
-        package: Option<&PackageName>,
+        package: Option<(&PackageName, &[String])>,
         identity_token: &str,
         audiences: &[String],
         may_read: impl FnOnce(&WorkflowIdentity) -> bool,
     ) -> Result<(Token, TokenRecord), Error> {
         let (job, mark) = self.identify(identity_token, audiences).await?;
         let grant = match package {
-            Some(package) => Some(self.grant(package, &job).await?),
+            Some((package, owners)) => Some(self.grant(package, owners, &job).await?),
             None if may_read(&job) => None,
             None => return Err(ExchangeError::NothingToRead(job.repository).into()),
         };
@@ -354,19 +392,27 @@ impl Auth {
     }
 
     /// What the package trusts the job with; notes the numbers of repository and owner at the first time.
-    async fn grant(&self, package: &PackageName, job: &WorkflowIdentity) -> Result<GrantRecord, Error> {
-        let wanted = job.clone();
+    async fn grant(
+        &self,
+        package: &PackageName,
+        owners: &[String],
+        job: &WorkflowIdentity,
+    ) -> Result<GrantRecord, Error> {
+        let (wanted, owners) = (job.clone(), owners.to_vec());
         let name = package.to_string();
         self.change_trust(package, move |publishers| {
-            let id = find(publishers, &wanted).map_err(ExchangeError::NotTrusted)?.id.clone();
+            let id = find(publishers, &wanted, &owners).map_err(ExchangeError::NotTrusted)?.id.clone();
             let publisher = publishers.iter_mut().find(|publisher| publisher.id == id).ok_or(Error::Damaged)?;
             publisher.repository_id = publisher.repository_id.take().or(wanted.repository_id);
             publisher.owner_id = publisher.owner_id.take().or(wanted.owner_id);
+            // Once it was an owner's word it stays, whoever owns the package later.
+            publisher.before_package &= owners.is_empty();
             Ok(GrantRecord {
                 package: name,
                 actions: publisher.actions.clone(),
                 publisher_id: publisher.id.clone(),
                 trusted_by: publisher.created_by.clone(),
+                before_package: publisher.before_package,
             })
         })
         .await
@@ -381,6 +427,7 @@ impl Auth {
                 actions: grant.actions.clone(),
                 publisher_id: grant.publisher_id.clone(),
                 trusted_by: grant.trusted_by.clone(),
+                before_package: grant.before_package,
             })),
         };
         Some(Caller::Workflow(Workflow { identity: Arc::new(record.identity.clone()), grant }))
@@ -391,7 +438,7 @@ impl Auth {
     pub async fn exchange_from(
         &self,
         address: Option<IpAddr>,
-        package: Option<&PackageName>,
+        package: Option<(&PackageName, &[String])>,
         identity_token: &str,
         audiences: &[String],
         may_read: impl FnOnce(&WorkflowIdentity) -> bool,
@@ -436,6 +483,7 @@ mod tests {
             owner_id: Some("3".to_owned()),
             created: String::new(),
             created_by: Maintainer { name: "ann".to_owned(), email: String::new() },
+            before_package: false,
         }
     }
 
@@ -473,7 +521,12 @@ mod tests {
         // A publisher that names no environment takes a job in any.
         assert_eq!(publisher().check(&job), Ok(()));
         // Of several, the one that fits; of none, the nearest miss.
-        assert_eq!(find(&[strict.clone(), publisher()], &self::job()).unwrap(), &publisher());
-        assert_eq!(find(&[strict], &self::job()), Err(NotTrusted::Environment));
+        assert_eq!(find(&[strict.clone(), publisher()], &self::job(), &[]).unwrap(), &publisher());
+        assert_eq!(find(&[strict], &self::job(), &[]), Err(NotTrusted::Environment));
+        // What was said of a free name is no word of whoever owns it later.
+        let early = [TrustedPublisher { before_package: true, ..publisher() }];
+        assert!(find(&early, &self::job(), &[]).is_ok());
+        assert!(find(&early, &self::job(), &["bob".to_owned(), "Ann".to_owned()]).is_ok());
+        assert!(matches!(find(&early, &self::job(), &["bob".to_owned()]), Err(NotTrusted::Repository(_))));
     }
 }

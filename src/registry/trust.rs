@@ -19,11 +19,16 @@ impl Registry {
 
     /// Trusts a workflow with a package, which may be published later.
     pub async fn trust(&self, caller: &Caller, name: &PackageName, wish: TrustWish) -> Result<TrustedPublisher, Error> {
-        self.authorize_administering(caller, name).await?;
+        let is_there = self.authorize_administering(caller, name).await?;
         name.check_new()?;
         self.confirmed(caller, Action::Administer, name).await?;
         let author = caller.author().ok_or(Error::SignInFirst)?;
-        Ok(self.inner.auth.trust(name, wish, author.owner).await?)
+        let auth = &self.inner.auth;
+        Ok(if is_there {
+            auth.trust(name, wish, author.owner).await?
+        } else {
+            auth.trust_before_package(name, wish, author.owner).await?
+        })
     }
 
     /// Ends the trust in a workflow. False when there was none under this id.
@@ -33,7 +38,8 @@ impl Registry {
         Ok(self.inner.auth.distrust(name, id).await?)
     }
 
-    async fn authorize_administering(&self, caller: &Caller, name: &PackageName) -> Result<(), Error> {
+    /// Whether the package is there, if the caller may.
+    async fn authorize_administering(&self, caller: &Caller, name: &PackageName) -> Result<bool, Error> {
         self.authorize_changing(caller, name)?;
         let head = self.hosted_head(name).await?;
         let owners = head.as_ref().map_or(&[][..], |head| &head.owners);
@@ -41,7 +47,8 @@ impl Registry {
             // Who trusts a workflow with a name that is not there yet lets it make the package.
             self.authorize(caller, Action::Create, name, owners)?;
         }
-        self.authorize(caller, Action::Administer, name, owners)
+        self.authorize(caller, Action::Administer, name, owners)?;
+        Ok(head.is_some())
     }
 
     /// Exchanges a CI job's identity token, see [`crate::auth::Auth::exchange_from`].
@@ -53,6 +60,11 @@ impl Registry {
         address: Option<IpAddr>,
     ) -> Result<(Token, TokenRecord), Error> {
         let may_read = |job: &WorkflowIdentity| self.inner.policy.names_workflow(job);
-        Ok(self.inner.auth.exchange_from(address, name, identity_token, audiences, may_read).await?)
+        let head = match name {
+            Some(name) => self.hosted_head(name).await?,
+            None => None,
+        };
+        let package = name.map(|name| (name, head.as_ref().map_or(&[][..], |head| &head.owners)));
+        Ok(self.inner.auth.exchange_from(address, package, identity_token, audiences, may_read).await?)
     }
 }
