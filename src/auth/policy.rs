@@ -252,8 +252,7 @@ impl Policy {
             Caller::Workflow(workflow) => {
                 let grant = workflow.grant.as_ref().filter(|grant| grant.package == *name);
                 let wanted = if action == Action::Create { Action::Publish } else { action };
-                let is_trusted =
-                    grant.is_some_and(|grant| grant.actions.contains(&wanted) && grant.counts_for(owners));
+                let is_trusted = grant.is_some_and(|grant| grant.actions.contains(&wanted) && grant.counts_for(owners));
                 let decision = if is_trusted { Decision::Allowed } else { Decision::Refused(Refusal::NotTrusted) };
                 Verdict { decision, rule: None, reason: Reason::Trust(is_trusted) }
             }

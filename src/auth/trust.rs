@@ -18,9 +18,9 @@ use super::tokens::later;
 use super::workflow::{IdentityError, IssuerKind, WorkflowIdentity};
 use super::{Auth, Error, random, read_json, to_json};
 use crate::keys;
-use crate::npm::PackageName;
 use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::Maintainer;
+use crate::npm::{PackageName, Timestamp};
 use crate::providers::{Issuer, KeySets, VerifyError};
 use crate::storage;
 
@@ -28,7 +28,7 @@ use crate::storage;
 const PUBLISH_LASTS: Duration = Duration::from_mins(15);
 /// How long a token that only reads lasts: an install takes longer than a publish.
 const READ_LASTS: Duration = Duration::from_hours(1);
-/// How long the mark of a used identity token is kept. Longer than any issuer's tokens last.
+/// How long the mark of a used identity token is kept at least. Longer if the token itself lasts longer.
 const USED_MARK_LASTS: Duration = Duration::from_hours(24);
 /// Trusted publishers of one package.
 const MAX_PUBLISHERS: usize = 20;
@@ -153,6 +153,14 @@ pub enum NotTrusted {
     /// Another branch or tag.
     #[error("the ref `{0}` is not one that is trusted")]
     Reference(String),
+}
+
+/// That an identity token was used.
+struct UseMark {
+    /// Of its issuer and id.
+    hash: String,
+    /// From then on it is refused for its age.
+    token_ends: Timestamp,
 }
 
 impl TrustedPublisher {
@@ -358,8 +366,8 @@ impl Auth {
         Ok((token, record))
     }
 
-    /// The job behind a token, and under what its use is to be marked.
-    async fn identify(&self, token: &str, audiences: &[String]) -> Result<(WorkflowIdentity, String), Error> {
+    /// The job behind a token, and how its use is to be marked.
+    async fn identify(&self, token: &str, audiences: &[String]) -> Result<(WorkflowIdentity, UseMark), Error> {
         let url = KeySets::unverified_issuer(token).map_err(ExchangeError::Token)?;
         let settings = self.inner.settings.issuers.iter().find(|issuer| issuer.url == url);
         let settings = settings.ok_or(ExchangeError::UnknownIssuer)?;
@@ -378,13 +386,15 @@ impl Auth {
             WorkflowIdentity::from_claims(&settings.name, settings.kind, &claims).map_err(ExchangeError::Identity)?;
         // One that names no id is known by itself.
         let id = claims.get("jti").and_then(|jti| jti.as_str()).unwrap_or(token);
-        Ok((job, sha256_hex(format!("{}\n{id}", issuer.url).as_bytes())))
+        let hash = sha256_hex(format!("{}\n{id}", issuer.url).as_bytes());
+        let token_ends = Timestamp::from_millis(KeySets::ends(&claims).saturating_mul(1000));
+        Ok((job, UseMark { hash, token_ends }))
     }
 
-    async fn mark_used(&self, mark: String) -> Result<(), Error> {
-        let expires = later(self.inner.clock.now(), USED_MARK_LASTS).to_string();
+    async fn mark_used(&self, mark: UseMark) -> Result<(), Error> {
+        let expires = later(self.inner.clock.now(), USED_MARK_LASTS).max(mark.token_ends).to_string();
         let body = to_json(&serde_json::json!({ "expires": expires }))?;
-        match self.inner.store.create(&keys::used_identity(&mark), body).await {
+        match self.inner.store.create(&keys::used_identity(&mark.hash), body).await {
             Ok(()) => Ok(()),
             Err(storage::Error::Exists) => Err(ExchangeError::Replayed.into()),
             Err(error) => Err(error.into()),

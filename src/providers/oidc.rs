@@ -197,6 +197,11 @@ impl KeySets {
         issuer_of(&Parts::of(token)?.claims).map(str::to_owned)
     }
 
+    /// The instant from which a token with these verified claims is refused for its age, in seconds since 1970.
+    pub fn ends(claims: &Map<String, Value>) -> i64 {
+        instant(claims, "exp").ok().flatten().unwrap_or(i64::MAX).saturating_add(LEEWAY_SECONDS)
+    }
+
     /// Checks the signature, the issuer, the audience (one of these has to be among the token's) and the lifetime, with
     /// a minute of leeway, and gives the claims.
     ///
