@@ -169,9 +169,9 @@ impl TrustedPublisher {
         !self.before_package || owners.is_empty() || is_among(&self.created_by.name, owners)
     }
 
-    /// Whether a job is this one. Owner and repository are compared without case, as GitHub and GitLab do; the rest exactly.
+    /// Whether a job is this one.
     fn check(&self, job: &WorkflowIdentity) -> Result<(), NotTrusted> {
-        let is_named = self.issuer == job.issuer && self.repository.eq_ignore_ascii_case(&job.repository);
+        let is_named = self.issuer == job.issuer && is_same_source(job.kind, &self.repository, &job.repository);
         let same = |noted: &Option<String>, found: &Option<String>| noted.is_none() || noted == found;
         let has_same_id =
             self.issuer == job.issuer && self.repository_id.is_some() && self.repository_id == job.repository_id;
@@ -197,6 +197,12 @@ impl TrustedPublisher {
         }
         Ok(())
     }
+}
+
+/// Whether two texts name the same repository: without case, as GitHub and GitLab do. Nothing is known of the subjects of
+/// other issuers, so they are compared exactly.
+fn is_same_source(kind: IssuerKind, one: &str, other: &str) -> bool {
+    one == other || (kind != IssuerKind::Generic && one.eq_ignore_ascii_case(other))
 }
 
 /// The publisher that a job is, or the nearest miss. `owners` are the package's.
@@ -250,7 +256,7 @@ impl Auth {
         by: Maintainer,
         before_package: bool,
     ) -> Result<TrustedPublisher, Error> {
-        self.check_wish(&wish)?;
+        let kind = self.check_wish(&wish)?;
         let publisher = TrustedPublisher {
             id: uuid(),
             issuer: wish.issuer,
@@ -267,14 +273,9 @@ impl Auth {
         };
         self.change_trust(name, move |publishers| {
             let is_same = |known: &TrustedPublisher| {
-                (&known.issuer, known.repository.to_lowercase(), &known.workflow, &known.environment, &known.reference)
-                    == (
-                        &publisher.issuer,
-                        publisher.repository.to_lowercase(),
-                        &publisher.workflow,
-                        &publisher.environment,
-                        &publisher.reference,
-                    )
+                is_same_source(kind, &known.repository, &publisher.repository)
+                    && (&known.issuer, &known.workflow, &known.environment, &known.reference)
+                        == (&publisher.issuer, &publisher.workflow, &publisher.environment, &publisher.reference)
             };
             if publishers.iter().any(is_same) {
                 return Err(Error::TrustedAlready);
@@ -288,7 +289,8 @@ impl Auth {
         .await
     }
 
-    fn check_wish(&self, wish: &TrustWish) -> Result<(), Error> {
+    /// The kind of the wish's issuer, if it can be meant.
+    fn check_wish(&self, wish: &TrustWish) -> Result<IssuerKind, Error> {
         let issuer = self.inner.settings.issuers.iter().find(|issuer| issuer.name == wish.issuer);
         let issuer = issuer.ok_or(Error::BadTrust("there is no such issuer in the settings (`issuers.NAME.url`)"))?;
         let texts =
@@ -314,7 +316,7 @@ impl Auth {
         if wish.actions.is_empty() || wish.actions.iter().any(|action| !allowed.contains(action)) {
             return Err(Error::BadTrust("a workflow can be trusted with `publish`, `tag` and `deprecate`"));
         }
-        Ok(())
+        Ok(issuer.kind)
     }
 
     /// Ends the trust in a workflow. Tokens that it got before last for at most 15 minutes more.
