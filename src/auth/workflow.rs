@@ -127,9 +127,16 @@ impl WorkflowIdentity {
     }
 }
 
+/// What stands before the ref. A file's name may have an `@` in it too: what is cut off has to be the ref and nothing of
+/// the name, or `release.yml@x.yml` would be taken for `release.yml`.
+fn before_ref(text: &str) -> &str {
+    let end = text.rfind("@refs/").or_else(|| text.rfind('@'));
+    end.map_or(text, |end| &text[..end])
+}
+
 /// `owner/name/.github/workflows/release.yml@refs/heads/main` is `release.yml`.
 fn workflow_file(workflow_ref: &str, repository: &str) -> Result<String, IdentityError> {
-    let path = workflow_ref.split_once('@').map_or(workflow_ref, |(path, _)| path);
+    let path = before_ref(workflow_ref);
     let own = path.get(..repository.len()).filter(|start| start.eq_ignore_ascii_case(repository));
     let file = own.and_then(|_| path[repository.len()..].strip_prefix("/.github/workflows/"));
     file.filter(|file| !file.is_empty() && !file.contains('/'))
@@ -139,7 +146,7 @@ fn workflow_file(workflow_ref: &str, repository: &str) -> Result<String, Identit
 
 /// `gitlab.example/group/project//.gitlab-ci.yml@refs/heads/main` is `.gitlab-ci.yml`.
 fn gitlab_file(uri: &str, project: &str) -> Result<String, IdentityError> {
-    let path = uri.split_once('@').map_or(uri, |(path, _)| path);
+    let path = before_ref(uri);
     let (place, file) = path.split_once("//").ok_or(IdentityError::ForeignWorkflow)?;
     let is_own = place.to_lowercase().ends_with(&format!("/{}", project.to_lowercase()));
     if is_own && !file.is_empty() { Ok(file.to_owned()) } else { Err(IdentityError::ForeignWorkflow) }
@@ -168,6 +175,24 @@ mod tests {
         assert_eq!(identity.workflow.as_deref(), Some("release.yml"));
         assert_eq!(identity.environment.as_deref(), Some("prod"));
         assert_eq!(identity.repository_id.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_workflows_file_is_its_whole_name() {
+        for (text, file) in [
+            ("release.yml@refs/heads/main", "release.yml"),
+            ("release.yml@refs/heads/a@b", "release.yml"),
+            ("release.yml@x.yml@refs/heads/main", "release.yml@x.yml"),
+            ("release.yml@refs@refs/tags/v1", "release.yml@refs"),
+            ("release.yml@0123abcd", "release.yml"),
+            ("release.yml", "release.yml"),
+        ] {
+            assert_eq!(workflow_file(&format!("Acme/Tool/.github/workflows/{text}"), "acme/tool").unwrap(), file);
+            assert_eq!(gitlab_file(&format!("gitlab.example/a/b//ci/{text}"), "a/b").unwrap(), format!("ci/{file}"));
+        }
+        // A branch may have a name like that, and then nothing fits.
+        let odd = workflow_file("a/b/.github/workflows/release.yml@refs/heads/x@refs/y", "a/b");
+        assert_eq!(odd.unwrap_err(), IdentityError::ForeignWorkflow);
     }
 
     #[test]
