@@ -158,6 +158,14 @@ impl ApiError {
         Self { sentence: Some(sentence.into()), ..Self::new(kind) }
     }
 
+    /// The same in the words of the exchange of identity tokens: npm shows `message` in its verbose log and nothing else.
+    pub(super) fn of_exchange(self) -> Self {
+        const WORDS: &str = "OIDC token exchange error - ";
+        let sentence = self.sentence();
+        let sentence = if sentence.starts_with(WORDS) { sentence.to_owned() } else { format!("{WORDS}{sentence}") };
+        Self { sentence: Some(sentence), ..self }
+    }
+
     fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Box::new(cause));
         self
@@ -447,7 +455,7 @@ fn exchange(error: &auth::ExchangeError) -> ApiError {
         | auth::ExchangeError::NothingToRead(_)
         | auth::ExchangeError::NotTrusted(_) => &IDENTITY_REFUSED,
     };
-    ApiError::saying(kind, format!("OIDC token exchange error - {error}"))
+    ApiError::saying(kind, error.to_string()).of_exchange()
 }
 
 fn not_allowed(name: &crate::npm::PackageName, action: Action, refusal: Refusal) -> ApiError {

@@ -20,7 +20,7 @@ pub(super) async fn exchange(
     Package(name): Package,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    answer(&app, &origin, Some(&name), &headers).await
+    answer(&app, &origin, Some(&name), &headers).await.map_err(ApiError::of_exchange)
 }
 
 /// The same without a package: for a token that reads what the rules let workflows read.
@@ -29,7 +29,7 @@ pub(super) async fn exchange_to_read(
     From(origin): From,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    answer(&app, &origin, None, &headers).await
+    answer(&app, &origin, None, &headers).await.map_err(ApiError::of_exchange)
 }
 
 async fn answer(
@@ -39,7 +39,7 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, ApiError> {
     let Credentials::Bearer(identity) = credentials(headers)? else {
-        let sentence = "OIDC token exchange error - there is no identity token in `Authorization: Bearer`";
+        let sentence = "there is no identity token in `Authorization: Bearer`";
         return Err(ApiError::saying(&IDENTITY_INVALID, sentence));
     };
     let audiences = audiences(app, origin)?;
