@@ -223,6 +223,11 @@ fn find<'a>(
 }
 
 impl Auth {
+    /// How an issuer writes its claims; `None` for one that is not in the settings any more.
+    pub fn issuer_kind(&self, name: &str) -> Option<IssuerKind> {
+        self.inner.settings.issuers.iter().find(|issuer| issuer.name == name).map(|issuer| issuer.kind)
+    }
+
     /// The workflows that a package trusts.
     pub async fn trusted_publishers(&self, name: &PackageName) -> Result<Vec<TrustedPublisher>, Error> {
         Ok(read_json(&self.inner.store, &keys::trust(name)).await?.unwrap_or_default())
@@ -298,8 +303,12 @@ impl Auth {
         if texts.into_iter().flatten().any(|text| text.len() > MAX_TEXT_BYTES || text.contains(char::is_control)) {
             return Err(Error::BadTrust("a text is too long, or holds control characters"));
         }
-        let is_path = wish.repository.contains('/') && !wish.repository.contains(['*', '@', ' ']);
-        if issuer.kind != IssuerKind::Generic && !is_path {
+        let names: Vec<&str> = wish.repository.split('/').collect();
+        let is_path = names.len() > 1
+            && names.iter().all(|name| !name.is_empty())
+            && !wish.repository.contains(['*', '@', ':', ' ']);
+        let is_deep = issuer.kind == IssuerKind::GitHub && names.len() > 2;
+        if issuer.kind != IssuerKind::Generic && (!is_path || is_deep) {
             return Err(Error::BadTrust("the repository must be given as `owner/name`"));
         }
         if wish.repository.is_empty() {
@@ -311,6 +320,12 @@ impl Auth {
         }
         if issuer.kind == IssuerKind::GitHub && wish.workflow.as_ref().is_some_and(|file| file.contains('/')) {
             return Err(Error::BadTrust("the workflow's file must be given without its folder, such as `release.yml`"));
+        }
+        if issuer.kind == IssuerKind::Generic && wish.workflow.is_some() {
+            return Err(Error::BadTrust("this issuer says nothing of a workflow's file: leave it out"));
+        }
+        if wish.reference.as_ref().is_some_and(String::is_empty) {
+            return Err(Error::BadTrust("the ref must not be empty: leave it out, or give one such as `refs/tags/v*`"));
         }
         let allowed = [Action::Publish, Action::Tag, Action::Deprecate];
         if wish.actions.is_empty() || wish.actions.iter().any(|action| !allowed.contains(action)) {
