@@ -10,7 +10,7 @@ use super::error::{ApiError, BAD_DOCUMENT, BAD_REQUEST, NO_TRUST};
 use super::extract::{Account, Bounded, Id, Package, json as parse};
 use super::respond;
 use crate::app::App;
-use crate::auth::{Action, TrustWish, TrustedPublisher};
+use crate::auth::{Action, IssuerKind, TrustWish, TrustedPublisher};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// npm's word for publishing, which goes with moving tags there.
@@ -53,7 +53,7 @@ pub(super) async fn list(
     Package(name): Package,
 ) -> Result<Response, ApiError> {
     let publishers = app.registry.trusted_publishers(&caller, &name).await?;
-    let shown: Vec<Value> = publishers.iter().map(shown).collect();
+    let shown: Vec<Value> = publishers.iter().map(|publisher| shown(&app, publisher)).collect();
     Ok(respond::json(StatusCode::OK, &shown))
 }
 
@@ -75,7 +75,7 @@ pub(super) async fn add(
     let configuration = serde_json::from_value(configuration)
         .map_err(|error| ApiError::saying(&BAD_DOCUMENT, format!("The configuration cannot be read: {error}.")))?;
     let publisher = app.registry.trust(&caller, &name, wish(configuration)?).await?;
-    Ok(respond::json(StatusCode::CREATED, &vec![shown(&publisher)]))
+    Ok(respond::json(StatusCode::CREATED, &vec![shown(&app, &publisher)]))
 }
 
 /// Ends the trust in a workflow.
@@ -127,7 +127,7 @@ fn wish(configuration: Configuration) -> Result<TrustWish, ApiError> {
 }
 
 /// As npm shows it: the names of the claims are the issuer's.
-fn shown(publisher: &TrustedPublisher) -> Value {
+fn shown(app: &App, publisher: &TrustedPublisher) -> Value {
     let mut permissions = Vec::new();
     for action in &publisher.actions {
         match action {
@@ -136,9 +136,11 @@ fn shown(publisher: &TrustedPublisher) -> Value {
             other => permissions.push(other.as_str()),
         }
     }
-    let is_gitlab = publisher.issuer == "gitlab";
-    let (repository, file) =
-        if is_gitlab { ("project_path", "ci_config_ref_uri") } else { ("repository", "workflow_ref") };
+    let (repository, file) = match app.registry.auth().issuer_kind(&publisher.issuer) {
+        Some(IssuerKind::GitLab) => ("project_path", "ci_config_ref_uri"),
+        Some(IssuerKind::Generic) => ("sub", "workflow_ref"),
+        Some(IssuerKind::GitHub) | None => ("repository", "workflow_ref"),
+    };
     let mut claims = json!({ repository: publisher.repository });
     if let Some(workflow) = &publisher.workflow {
         claims[file] = json!({ "file": workflow });
