@@ -7,10 +7,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::error::{ApiError, BAD_REQUEST};
-use super::extract::{Account, Bounded, Identity, UserName, json as parse, package_name, query_value};
+use super::extract::{Bounded, Identity, Person, UserName, json as parse, package_name, query_value};
 use super::respond;
 use crate::app::App;
-use crate::registry::Error;
+use crate::auth::Caller;
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
@@ -31,9 +31,9 @@ pub(super) async fn view(State(app): State<App>, Identity(caller): Identity, uri
 }
 
 /// The caller's own stars.
-pub(super) async fn own(State(app): State<App>, Identity(caller): Identity) -> Result<Response, ApiError> {
-    let user = caller.user().ok_or(Error::SignInFirst)?.name.clone();
-    Ok(respond::json(StatusCode::OK, &app.registry.starred_by(&caller, &user).await?))
+pub(super) async fn own(State(app): State<App>, Person(user): Person) -> Result<Response, ApiError> {
+    let name = user.name.clone();
+    Ok(respond::json(StatusCode::OK, &app.registry.starred_by(&Caller::User(user), &name).await?))
 }
 
 /// Somebody's stars.
@@ -48,22 +48,22 @@ pub(super) async fn of_user(
 /// Adds the caller's star.
 pub(super) async fn add(
     State(app): State<App>,
-    Account(caller): Account,
+    Person(user): Person,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    set(&app, &caller, &body, true).await
+    set(&app, &Caller::User(user), &body, true).await
 }
 
 /// Takes the caller's star.
 pub(super) async fn remove(
     State(app): State<App>,
-    Account(caller): Account,
+    Person(user): Person,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    set(&app, &caller, &body, false).await
+    set(&app, &Caller::User(user), &body, false).await
 }
 
-async fn set(app: &App, caller: &crate::auth::Caller, body: &[u8], starred: bool) -> Result<Response, ApiError> {
+async fn set(app: &App, caller: &Caller, body: &[u8], starred: bool) -> Result<Response, ApiError> {
     let Starred { package, name } = parse(body)?;
     let name = package.or(name).ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
     app.registry.set_star(caller, &package_name(&name)?, starred).await?;
