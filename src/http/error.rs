@@ -16,6 +16,9 @@ use crate::npm::packument::EditError;
 use crate::registry::{Challenge, Error};
 use crate::{storage, upstream};
 
+/// What every refusal of the exchange of identity tokens begins with.
+const EXCHANGE_WORDS: &str = "OIDC token exchange error - ";
+
 /// A refusal or failure on its way to the caller.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -160,9 +163,8 @@ impl ApiError {
 
     /// The same in the words of the exchange of identity tokens: npm shows `message` in its verbose log and nothing else.
     pub(super) fn of_exchange(self) -> Self {
-        const WORDS: &str = "OIDC token exchange error - ";
-        let sentence = self.sentence();
-        let sentence = if sentence.starts_with(WORDS) { sentence.to_owned() } else { format!("{WORDS}{sentence}") };
+        let (words, sentence) = (EXCHANGE_WORDS, self.sentence());
+        let sentence = if sentence.starts_with(words) { sentence.to_owned() } else { format!("{words}{sentence}") };
         Self { sentence: Some(sentence), ..self }
     }
 
@@ -247,6 +249,10 @@ impl ApiError {
             "ok": false,
             "success": false,
         });
+        if sentence.starts_with(EXCHANGE_WORDS) {
+            // Where pnpm looks for what it tells.
+            body["body"] = serde_json::json!({ "message": sentence });
+        }
         let page = self.confirmation.as_ref().and_then(|confirmation| confirmation.page.as_ref());
         if let Some(page) = page.filter(|page| page.is_for_web) {
             body["authUrl"] = page.page_url.as_str().into();
