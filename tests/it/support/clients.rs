@@ -266,6 +266,13 @@ impl Client {
         self.finish(command, args, COMMAND_LIMIT).await
     }
 
+    /// The same as a job of a CI, which finds these in its environment.
+    pub(crate) async fn run_in_job(&self, folder: &Path, args: &[&str], environment: &[(&str, &str)]) -> Run {
+        let mut command = self.command(folder, args);
+        command.envs(environment.iter().copied());
+        self.finish(command, args, COMMAND_LIMIT).await
+    }
+
     /// The same with a longer limit.
     pub(crate) async fn run_within(&self, limit: Duration, folder: &Path, args: &[&str]) -> Run {
         let command = self.command(folder, args);

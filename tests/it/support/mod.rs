@@ -4,6 +4,7 @@
 pub(crate) mod app;
 pub(crate) mod browser;
 pub(crate) mod chaos;
+pub(crate) mod ci;
 pub(crate) mod clients;
 pub(crate) mod github;
 pub(crate) mod http;
