@@ -100,6 +100,15 @@ struct Remembered {
     not_before: i64,
 }
 
+/// Whether asking about a token that is not known yet is a try that counts.
+#[derive(Debug, Clone, Copy)]
+enum Asking {
+    /// It was counted already, or the token came out of one of ours.
+    Uncounted,
+    /// Anybody may send a text that looks like a token, and each new one costs a question.
+    Counted(Option<IpAddr>),
+}
+
 /// Which kind of token a text looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -239,31 +248,16 @@ impl Auth {
         self.inner.github.as_ref().ok_or(Error::NoGitHub)
     }
 
-    /// Asks about a token that is not remembered, and counts it against the address it came from when GitHub does not know
-    /// it: made-up tokens would each cost a question. One that is remembered costs none, and so counts for nothing: an
-    /// office with one forgotten token on one machine must not be shut out.
-    pub(super) async fn admit_question(&self, token: &Secret, address: Option<IpAddr>) -> Result<(), Error> {
-        let github = self.github()?;
-        let hash = TokenHash::of(token.expose());
-        let now = self.inner.clock.now();
-        if github.recall(&hash, now).is_some() {
-            return Ok(());
-        }
-        let attempt = self.inner.throttle.begin(address, &format!("token {}", hash.as_str()), now)?;
-        match self.github_account_of(token).await {
-            Err(Error::UnknownToken) => attempt.failed(now),
-            Ok(_) => attempt.succeeded(),
-            Err(_) => {}
-        }
-        Ok(())
-    }
-
     /// Whose a GitHub token is, from memory, from the store, or from GitHub.
     ///
     /// # Errors
     /// [`Error::UnknownToken`] when GitHub says so; [`Error::GitHubUnavailable`] when it says nothing and nothing recent
     /// enough is known; [`Error::NotAMember`]; [`Error::NameTaken`].
     pub(super) async fn github_account_of(&self, token: &Secret) -> Result<Arc<GitHubAccount>, Error> {
+        self.account_behind(token, Asking::Uncounted).await
+    }
+
+    async fn account_behind(&self, token: &Secret, asking: Asking) -> Result<Arc<GitHubAccount>, Error> {
         let github = self.github()?;
         let hash = TokenHash::of(token.expose());
         if let Some(known) = github.recall(&hash, self.inner.clock.now()) {
@@ -281,7 +275,21 @@ impl Auth {
             github.remember(&hash, Some(Arc::clone(account)), account.checked_at, 0);
             return github.admitted(Some(Arc::clone(account)));
         }
+        // Only here: what is remembered costs nothing, so that an office with one forgotten token on one machine is not shut
+        // out; and of many requests with one token one asks.
+        let attempt = match asking {
+            Asking::Counted(address) if known.is_none() => {
+                Some(self.inner.throttle.begin(address, &format!("token {}", hash.as_str()), now)?)
+            }
+            Asking::Counted(_) | Asking::Uncounted => None,
+        };
         let answer = github.ask(token, now).await;
+        match (attempt, &answer) {
+            (Some(attempt), Ok(_)) => attempt.succeeded(),
+            (Some(attempt), Err(providers::Error::Rejected)) => attempt.failed(now),
+            // Nothing came of it.
+            (attempt, _) => drop(attempt),
+        }
         let outcome = self.learn(github, &hash, known, answer, now).await?;
         github.admitted(outcome)
     }
@@ -359,9 +367,9 @@ impl Auth {
         }
     }
 
-    /// The caller that a GitHub token stands for.
-    pub(super) async fn user_of_github_token(&self, token: &Secret) -> Result<User, Error> {
-        let account = self.github_account_of(token).await?;
+    /// The caller that a GitHub token stands for, and that somebody at this address sent.
+    pub(super) async fn user_of_github_token(&self, token: &Secret, address: Option<IpAddr>) -> Result<User, Error> {
+        let account = self.account_behind(token, Asking::Counted(address)).await?;
         Ok(as_user(&account, token))
     }
 
@@ -416,9 +424,8 @@ impl Auth {
             return Ok(false);
         }
         let secret = Secret::new(token.reveal());
-        self.admit_question(&secret, address).await?;
         // Only a token that is good can be ended, and only then is GitHub asked to end it.
-        match self.github_account_of(&secret).await {
+        match self.account_behind(&secret, Asking::Counted(address)).await {
             Ok(_) | Err(Error::NotAMember(_)) => {}
             Err(Error::UnknownToken) => return Ok(false),
             Err(error) => return Err(error),
