@@ -274,7 +274,7 @@ impl GitHub {
     /// Whose a token of our app is.
     ///
     /// An Enterprise server that does not know the token is asked in the older form too, with the token in the path: old
-    /// servers know only that.
+    /// servers know only that. Not about tokens that say what they are: those are younger than such servers.
     ///
     /// # Errors
     /// [`Error::Rejected`] when it is no token of our app, or no longer.
@@ -357,7 +357,10 @@ impl GitHub {
 
     /// Ends a token of our app. One that GitHub does not know has ended already.
     pub async fn revoke(&self, token: &Secret) -> Result<(), Error> {
-        let reply = self.ask_about_token(Method::DELETE, token).await?;
+        let mut reply = self.ask_about_token(Method::DELETE, token).await?;
+        if reply.status == StatusCode::NOT_FOUND && self.may_be_old(token) {
+            reply = self.ask_in_the_old_form(Method::DELETE, token).await?;
+        }
         match reply.judge() {
             Ok(_) | Err(Error::NotFound) => Ok(()),
             Err(Error::Rejected) => Err(Error::BadAnswer(WRONG_APP)),
@@ -540,14 +543,8 @@ impl GitHub {
 
     async fn token_answer(&self, token: &Secret) -> Result<TokenAnswer, Error> {
         let mut reply = self.ask_about_token(Method::POST, token).await?;
-        if reply.status == StatusCode::NOT_FOUND && !self.is_github_com() {
-            let parts = ["applications", self.client_id()?, "tokens", token.expose()];
-            // What is no part of a path is no token of an old server.
-            let request = self.api(Method::GET, &parts, As::App).map_err(|error| match error {
-                Error::NotFound => Error::Rejected,
-                other => other,
-            })?;
-            reply = self.send(request).await?;
+        if reply.status == StatusCode::NOT_FOUND && self.may_be_old(token) {
+            reply = self.ask_in_the_old_form(Method::GET, token).await?;
         }
         if reply.status == StatusCode::UNPROCESSABLE_ENTITY {
             return Err(Error::Rejected);
@@ -557,6 +554,24 @@ impl GitHub {
             Error::Rejected => Error::BadAnswer(WRONG_APP),
             other => other,
         })
+    }
+
+    /// Whether a token can be one of an Enterprise server that knows the older form only.
+    fn may_be_old(&self, token: &Secret) -> bool {
+        // `gho_`, `ghu_` and so on.
+        let says_what_it_is = token.expose().starts_with("gh") && token.expose().as_bytes().get(3) == Some(&b'_');
+        !self.is_github_com() && !says_what_it_is
+    }
+
+    /// `/applications/{client_id}/tokens/{token}`, whatever it answers.
+    async fn ask_in_the_old_form(&self, method: Method, token: &Secret) -> Result<Reply, Error> {
+        let parts = ["applications", self.client_id()?, "tokens", token.expose()];
+        // What is no part of a path is no token of an old server.
+        let request = self.api(method, &parts, As::App).map_err(|error| match error {
+            Error::NotFound => Error::Rejected,
+            other => other,
+        })?;
+        self.send(request).await
     }
 
     /// `/applications/{client_id}/token`, whatever it answers; a 422 to DELETE comes back as the 404 that it means.

@@ -259,11 +259,27 @@ async fn a_token_is_revoked_once_and_again() {
     let server = Server::start(|index, _| status([204, 404, 422, 403][index])).await;
     let github = github(&server.url);
     for _ in 0..3 {
-        github.revoke(&secret("t")).await.unwrap();
+        github.revoke(&secret("gho_t")).await.unwrap();
     }
-    assert_eq!(github.revoke(&secret("t")).await, Err(Error::Forbidden));
+    assert_eq!(github.revoke(&secret("gho_t")).await, Err(Error::Forbidden));
     assert_eq!(server.seen()[0].line(), "DELETE /applications/Iv1.app/token");
-    assert_eq!(server.seen()[0].json(), json!({ "access_token": "t" }));
+    assert_eq!(server.seen()[0].json(), json!({ "access_token": "gho_t" }));
+}
+
+#[tokio::test]
+async fn an_old_enterprise_server_ends_tokens_in_the_old_form() {
+    let server = Server::start(|_, seen| match seen.line().as_str() {
+        "DELETE /api/v3/applications/Iv1.app/tokens/0123" => status(204),
+        _ => status(404),
+    })
+    .await;
+    let github = github(&server.url.join("api/v3/").unwrap());
+    github.revoke(&secret("0123")).await.unwrap();
+    assert_eq!(server.count(), 2);
+    // No server of those days made one of these, so it stays out of addresses.
+    github.revoke(&secret("gho_0123")).await.unwrap();
+    assert_eq!(github.check_app_token(&secret("ghu_0123")).await, Err(Error::Rejected));
+    assert_eq!(server.count(), 4);
 }
 
 // What goes wrong.
