@@ -108,13 +108,16 @@ impl Auth {
         }
     }
 
-    /// The account's record of somebody whom GitHub knows, made when it is not there.
+    /// The account's record of somebody whom GitHub knows, made when it is not there. Who was blocked under an earlier name is
+    /// blocked under this one.
     pub(super) async fn github_account(&self, login: &str, id: u64, email: &str) -> Result<Account, Error> {
         let known = if let Some(account) = self.account(login).await? {
             account
         } else {
             let created = self.inner.clock.now().to_string();
-            let account = Account { github_id: Some(id), ..Account::local(login, email, String::new(), created) };
+            let blocked = self.accounts_at_github(id).await?.iter().any(|account| account.blocked);
+            let account =
+                Account { github_id: Some(id), blocked, ..Account::local(login, email, String::new(), created) };
             match self.inner.store.create(&keys::user(login), to_json(&account)?).await {
                 Ok(()) => account,
                 Err(storage::Error::Exists) => self.account(login).await?.ok_or(Error::Damaged)?,
@@ -122,6 +125,21 @@ impl Auth {
             }
         };
         if known.github_id == Some(id) { Ok(known) } else { Err(Error::NameTaken(login.to_owned())) }
+    }
+
+    /// All records of one person at GitHub, who may have had other names. Reads every account: for what is rare.
+    async fn accounts_at_github(&self, id: u64) -> Result<Vec<Account>, Error> {
+        let mut keys = self.inner.store.list_folder(&keys::users());
+        let mut found = Vec::new();
+        while let Some(key) = keys.recv().await {
+            match read_json::<Account>(&self.inner.store, &key?).await {
+                Ok(account) => found.extend(account.filter(|account| account.github_id == Some(id))),
+                // Somebody's damaged account is no reason to keep others out.
+                Err(Error::Damaged) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
     }
 
     /// Changes an account by a pure function, and forgets what was remembered of it.
@@ -184,13 +202,22 @@ impl Auth {
         .await
     }
 
-    /// Blocks an account, so that none of its tokens is of use any more, or lets it in again.
+    /// Blocks an account, so that none of its tokens is of use any more, or lets it in again. Of somebody at GitHub this holds
+    /// for every name that they had.
     pub async fn set_blocked(&self, user: &str, blocked: bool) -> Result<(), Error> {
-        self.change_account(user, move |account| {
-            account.blocked = blocked;
-            Ok(())
-        })
-        .await
+        let account = self.account(user).await?.ok_or(Error::UserNotFound)?;
+        let accounts = match account.github_id {
+            Some(id) => self.accounts_at_github(id).await?,
+            None => vec![account],
+        };
+        for account in accounts {
+            self.change_account(&account.name, move |account| {
+                account.blocked = blocked;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Removes an account and all its tokens. What it published stays.
