@@ -305,15 +305,21 @@ impl Auth {
                 Err(Error::Damaged) => None,
                 other => other?,
             };
-        // The account here may have been removed or blocked since.
-        match stored {
-            Some(account) => match self.github_account(&account.login, account.id, &account.email).await {
-                Ok(record) if record.blocked => Err(Error::Blocked),
-                Ok(_) => Ok(Some(Arc::new(account))),
-                Err(error) => Err(error),
-            },
-            None => Ok(None),
+        if let Some(account) = &stored {
+            // The account here may have been removed or blocked since.
+            self.check_record(github, account).await?;
         }
+        Ok(stored.map(Arc::new))
+    }
+
+    /// Whether the account may be used here; makes its record where there is none. Of somebody who may not come in none is
+    /// made: it would take a name from others.
+    async fn check_record(&self, github: &GitHubAccounts, account: &GitHubAccount) -> Result<(), Error> {
+        if !github.admits(account) {
+            return Ok(());
+        }
+        let record = self.github_account(&account.login, account.id, &account.email).await?;
+        if record.blocked { Err(Error::Blocked) } else { Ok(()) }
     }
 
     async fn learn(
@@ -327,10 +333,7 @@ impl Auth {
         let key = keys::github_account(hash.as_str());
         match answer {
             Ok(account) => {
-                let record = self.github_account(&account.login, account.id, &account.email).await?;
-                if record.blocked {
-                    return Err(Error::Blocked);
-                }
+                self.check_record(github, &account).await?;
                 let account = Arc::new(account);
                 // A failure costs a question to GitHub later.
                 if let Err(error) = self.inner.store.put(&key, to_json(&*account)?, Durability::Cache).await {
