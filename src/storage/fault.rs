@@ -1,4 +1,5 @@
-//! Failures on demand, for tests that must see what happens when a store fails or the process dies between two writes.
+//! Failures on demand, for tests that must see what happens when a store fails or the process dies between two writes;
+//! and counts, for tests that must see that the store is left alone.
 
 use std::io;
 use std::sync::Arc;
@@ -19,24 +20,40 @@ pub enum Fault {
     Full,
 }
 
-/// Lets the n-th write of a store fail. Cheap to clone; clones count together.
+/// Lets the n-th write of a store fail, and counts. Cheap to clone; clones count together.
 #[derive(Debug, Clone)]
 pub struct FaultPlan {
     fault: Fault,
     /// Which write fails, counted from zero.
     at: usize,
     writes: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
 }
 
 impl FaultPlan {
     /// The `at`-th write from now fails in this way.
     pub fn new(fault: Fault, at: usize) -> Self {
-        Self { fault, at, writes: Arc::default() }
+        Self { fault, at, writes: Arc::default(), reads: Arc::default() }
+    }
+
+    /// No write fails; only the counts matter.
+    pub fn none() -> Self {
+        Self::new(Fault::Before, usize::MAX)
     }
 
     /// How many writes were tried so far.
     pub fn writes(&self) -> usize {
         self.writes.load(Ordering::SeqCst)
+    }
+
+    /// How many objects were looked for so far: read, opened, or read to be changed.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
+    /// Counts one.
+    pub(super) fn count_read(&self) {
+        self.reads.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Runs a write, or fails in its place.

@@ -79,6 +79,12 @@ impl Store {
         self
     }
 
+    fn count_read(&self) {
+        if let Some(plan) = &self.faults {
+            plan.count_read();
+        }
+    }
+
     /// A path below the store for derived files that a library manages by itself (the search index).
     pub fn derived_path(&self, name: &str) -> std::path::PathBuf {
         self.local.root().join("-/catalog").join(name)
@@ -86,12 +92,14 @@ impl Store {
 
     /// The whole object.
     pub async fn read(&self, key: &Key) -> Result<Bytes, Error> {
+        self.count_read();
         let (local, key) = (Arc::clone(&self.local), key.clone());
         blocking(move || local.read(&key)).await
     }
 
     /// Opens an object for streaming.
     pub async fn open_object(&self, key: &Key) -> Result<Download, Error> {
+        self.count_read();
         let (local, key) = (Arc::clone(&self.local), key.clone());
         let file = blocking(move || local.open_object(&key)).await?;
         Ok(Download::new(file))
@@ -137,6 +145,7 @@ impl Store {
         E: Send + 'static,
     {
         let guard = self.locks.lock(key).await;
+        self.count_read();
         let (local, key, faults) = (Arc::clone(&self.local), key.clone(), self.faults.clone());
         blocking_or(move || {
             // Moved in here: a caller that goes away must not let the next one start before the write has ended.

@@ -31,6 +31,8 @@ mod deprecation;
 mod dist_tags;
 mod docs;
 mod full_disk;
+mod github_members;
+mod github_sign_in;
 mod github_standin;
 mod harness;
 mod login;

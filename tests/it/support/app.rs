@@ -10,7 +10,7 @@ use holdfast::auth::Registration;
 use holdfast::clock::Clock;
 use holdfast::http::{HttpService, Peer};
 use holdfast::settings::{Auto, RegistrationSetting, Settings, UpstreamSettings};
-use holdfast::storage::Store;
+use holdfast::storage::{self, FaultPlan, Store};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -30,6 +30,9 @@ pub(crate) struct TestApp {
     pub(crate) clock: Clock,
     anybody: Caller,
     directory: TempDir,
+    settings: Settings,
+    /// What the store was asked.
+    pub(crate) counts: FaultPlan,
 }
 
 /// Somebody who sends requests: with a token or without, from this machine or another.
@@ -54,15 +57,37 @@ impl TestApp {
         settings.access.anonymous_read = Auto::Open;
         settings.access.registration = RegistrationSetting::Set(Registration::Open);
         change(&mut settings);
-        let clock = Clock::held_at(START.parse().unwrap());
         let store = Store::open(directory.path()).unwrap();
-        let app = App::with_store(&settings, clock.clone(), store).unwrap();
+        Self::over(directory, settings, Clock::held_at(START.parse().unwrap()), store)
+    }
+
+    fn over(directory: TempDir, settings: Settings, clock: Clock, store: Store) -> Self {
+        let counts = FaultPlan::none();
+        let app = App::with_store(&settings, clock.clone(), store.with_faults(counts.clone())).unwrap();
         let anybody = Caller {
             service: HttpService::new(app.clone()),
             peer: "127.0.0.1:50000".parse().unwrap(),
             headers: vec![("host", "localhost:4873".to_owned())],
         };
-        Self { app, clock, anybody, directory }
+        Self { app, clock, anybody, directory, settings, counts }
+    }
+
+    /// Another application over the same directory, with the same clock: nothing that was in memory is left. No caller of
+    /// the old one may be kept.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { app, clock, anybody, directory, settings, .. } = self;
+        app.stop().await;
+        drop((app, anybody));
+        let deadline = std::time::Instant::now() + super::PATIENCE;
+        let store = loop {
+            match Store::open(directory.path()) {
+                Ok(store) => break store,
+                // Blocking work that is still letting go of it.
+                Err(storage::Error::Locked) if std::time::Instant::now() < deadline => tokio::task::yield_now().await,
+                Err(error) => panic!("the store cannot be opened: {error:?}"),
+            }
+        };
+        Self::over(directory, settings, clock, store)
     }
 
     /// In front of a registry of the test's own, with these names claimed.
@@ -88,10 +113,17 @@ impl TestApp {
 
     /// Every file of packages and of work in progress, with its content: what a refused request must leave as it was.
     pub(crate) fn stored(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = self.files();
+        let others =
+            ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/token-lists/", "-/cache/", "-/github/"];
+        files.retain(|path, _| !others.iter().any(|other| path.starts_with(other)));
+        files
+    }
+
+    /// Every file of the data directory, with its content.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         collect(self.directory.path(), self.directory.path(), &mut files);
-        let others = ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/token-lists/", "-/cache/"];
-        files.retain(|path, _| !others.iter().any(|other| path.starts_with(other)));
         files
     }
 

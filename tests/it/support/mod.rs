@@ -13,6 +13,7 @@ pub(crate) mod issuer;
 mod loopback;
 pub(crate) mod recorder;
 pub(crate) mod server;
+pub(crate) mod signed_in;
 pub(crate) mod tarballs;
 pub(crate) mod upstream;
 
