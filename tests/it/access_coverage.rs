@@ -3,11 +3,14 @@
 //! A new route fails here until it has a line of its own.
 
 use axum::body::Body;
+use holdfast::auth::Action;
 use holdfast::http::{Access, routes};
+use holdfast::settings::Auto;
 use reqwest::Method;
 use serde_json::json;
 
 use crate::support::app::{Caller, PASSWORD, TestApp, path_of, refused, sign_in_document};
+use crate::support::company::{Company, rule, trusted, without_names};
 use crate::support::http::publish_document;
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::Upstream;
@@ -523,7 +526,7 @@ async fn who_may_not_ask_cannot_tell_what_is_here() {
         let app = TestApp::with(|settings| {
             crate::support::app::behind(settings, &upstream, &[]);
             if is_closed {
-                settings.access.anonymous_read = holdfast::settings::Auto::Closed;
+                settings.access.anonymous_read = Auto::Closed;
             }
         });
         let alice = app.user("alice").await;
@@ -556,4 +559,293 @@ async fn ask(caller: &Caller, row: &Row, name: &str) -> (u16, String) {
     let method = Method::from_bytes(row.method.as_bytes()).unwrap();
     let answer = caller.send(method, &address, &[], Body::from((row.body)(name))).await;
     (answer.status.as_u16(), answer.json()["error"].to_string())
+}
+
+/// The kinds of caller that rules tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ruled {
+    /// No credentials.
+    Nobody,
+    Revoked,
+    Expired,
+    /// A publisher's token, from an address that it is not bound to.
+    OtherAddress,
+    /// May sign in, and is in no group that a rule names.
+    Outsider,
+    /// A publisher's token for packages of another name.
+    OtherPackages,
+    /// May read.
+    Reader,
+    /// May read and is listed as owner, which the rule does not ask.
+    Owner,
+    /// A publisher's token that changes nothing.
+    ReadOnly,
+    /// A CI job that may read.
+    ReadingJob,
+    /// A CI job that the package trusts.
+    TrustedJob,
+    Publisher,
+    Administrator,
+}
+
+impl Ruled {
+    const ALL: [Self; 13] = [
+        Self::Nobody,
+        Self::Revoked,
+        Self::Expired,
+        Self::OtherAddress,
+        Self::Outsider,
+        Self::OtherPackages,
+        Self::Reader,
+        Self::Owner,
+        Self::ReadOnly,
+        Self::ReadingJob,
+        Self::TrustedJob,
+        Self::Publisher,
+        Self::Administrator,
+    ];
+
+    fn is_known(self) -> bool {
+        !matches!(self, Self::Nobody | Self::Revoked | Self::Expired | Self::OtherAddress)
+    }
+
+    fn is_job(self) -> bool {
+        matches!(self, Self::ReadingJob | Self::TrustedJob)
+    }
+
+    /// May not know that the package is there.
+    fn is_kept_in_the_dark(self) -> bool {
+        matches!(self, Self::Outsider | Self::OtherPackages)
+    }
+
+    /// The token is weaker than its owner.
+    fn is_limited(self) -> bool {
+        matches!(self, Self::OtherPackages | Self::ReadOnly)
+    }
+}
+
+/// What the rules make of a route and a kind of caller. `about_package` where the request names one.
+fn expected_by_rules(access: Access, about_package: bool, kind: Ruled, allowed: u16) -> u16 {
+    match access {
+        Access::Anybody => allowed,
+        _ if !kind.is_known() => 401,
+        Access::Readers if about_package && kind.is_kept_in_the_dark() => 404,
+        Access::Readers | Access::Accounts => allowed,
+        Access::Owners if kind.is_kept_in_the_dark() => 404,
+        Access::Owners if matches!(kind, Ruled::Publisher | Ruled::Administrator) => allowed,
+        Access::Owners => 403,
+    }
+}
+
+/// Where a route asks for something else than its line of the table says.
+fn exception(row: &Row, kind: Ruled) -> Option<u16> {
+    use Ruled::{Administrator, OtherPackages, Outsider, ReadOnly, TrustedJob};
+    let is_star = row.path == "/-/user/v1/star";
+    let is_account = ["/-/npm/v1/user", "/-/npm/v1/tokens", "/-/npm/v1/tokens/token/{key}"].contains(&row.path);
+    let is_directory = row.method == "GET"
+        && ["/-/org/{organization}/user", "/-/org/{organization}/team", "/-/team/{organization}/{team}/user"]
+            .contains(&row.path);
+    match (row.method, row.path) {
+        // There is a sign-in in the browser, as GitHub is set up.
+        ("POST", "/-/v1/login" | "/-/v1/login/device") => Some(200),
+        _ if !kind.is_known() => None,
+        // What a package trusts a job with.
+        ("PUT", "/{package}") if kind == TrustedJob => Some(201),
+        (_, path) if path.starts_with("/-/package/{package}/dist-tags") && kind == TrustedJob => Some(row.status),
+        // Jobs have no stars, no account, and nobody's groups.
+        _ if is_star && kind.is_job() => Some(401),
+        _ if (is_account || is_directory) && kind.is_job() => Some(403),
+        // A star goes with reading, and is a change.
+        ("PUT" | "DELETE", _) if is_star && matches!(kind, Outsider | OtherPackages) => Some(404),
+        ("PUT" | "DELETE", _) if is_star && kind == ReadOnly => Some(403),
+        // Managing the account.
+        ("POST" | "DELETE", _) if is_account && kind.is_limited() => Some(403),
+        // Somebody of GitHub's has no password here and confirms in the browser.
+        ("POST", "/-/npm/v1/tokens") => Some(401),
+        // GitHub shows its teams to members only; the rows ask about a team that is not there.
+        ("GET", "/-/org/{organization}/user") => Some(200),
+        ("GET", "/-/org/{organization}/team") if !matches!(kind, Outsider | Administrator) => Some(200),
+        _ => None,
+    }
+}
+
+/// Everybody of [`Ruled`], and the trusted job's package by package.
+struct Callers {
+    company: Company,
+    fixed: Vec<(Ruled, Caller)>,
+}
+
+impl Callers {
+    async fn new(upstream: &Upstream) -> Self {
+        let company = Company::with(|settings| {
+            crate::support::app::behind(settings, upstream, &[]);
+            settings.access.anonymous_read = Auto::Closed;
+            settings.access.admins = vec!["github:user/root".parse().unwrap()];
+            settings.access.rules = vec![rule(
+                "@acme/*",
+                &[
+                    (Action::Read, &["github:org/acme", "workflow:github/acme/*"]),
+                    (Action::Publish, &["github:team/acme/platform"]),
+                ],
+            )];
+        })
+        .await;
+        let expired = company.limited("pat", json!({ "expires": 1 })).await;
+        company.app.clock.advance(std::time::Duration::from_hours(25));
+        company.keep_time();
+        for name in ["alice", "owner"] {
+            company.local(name).await;
+        }
+        let revoked = company.person("pat").await;
+        revoked.delete(&format!("/-/user/token/{}", revoked.token())).await.ok();
+        let fixed = vec![
+            (Ruled::Nobody, company.app.anybody()),
+            (Ruled::Revoked, revoked),
+            (Ruled::Expired, expired),
+            (Ruled::OtherAddress, company.limited("pat", json!({ "cidr_whitelist": ["10.9.0.0/16"] })).await),
+            (Ruled::Outsider, company.person("eve").await),
+            (Ruled::OtherPackages, company.limited("pat", json!({ "name": "x", "packages": ["@acme/other"] })).await),
+            (Ruled::Reader, company.person("ann").await),
+            (Ruled::Owner, company.person("olga").await),
+            (Ruled::ReadOnly, company.limited("pat", json!({ "readonly": true })).await),
+            (Ruled::ReadingJob, company.job("acme/site", None).await),
+            (Ruled::Publisher, company.person("pat").await),
+            (Ruled::Administrator, company.person("root").await),
+        ];
+        Self { company, fixed }
+    }
+
+    fn caller(&self, kind: Ruled) -> &Caller {
+        &self.fixed.iter().find(|(known, _)| *known == kind).unwrap().1
+    }
+
+    /// A package that olga owns beside its publisher, and that trusts a workflow of `acme/ci`.
+    async fn publish(&self, name: &str) {
+        let publisher = self.caller(Ruled::Publisher);
+        publisher.publish_versions(name, &["1.0.0"]).await;
+        let path = path_of(name);
+        publisher.put(&format!("/-/package{path}/owners"), &json!({ "user": "olga" })).await.ok();
+        publisher.post(&format!("/-/package{path}/trust"), &trusted("acme/ci")).await.ok();
+        // At the first time the repository's number is noted.
+        self.company.job("acme/ci", Some(name)).await;
+    }
+
+    /// What is wrong with the answer to somebody's request about a package of [`Self::publish`].
+    async fn mistake(&self, row: &Row, kind: Ruled, name: &str, expected: u16) -> Option<String> {
+        let is_about_one = row.address.contains("PKG") || row.path == "/-/user/v1/star";
+        let caller = match kind {
+            Ruled::TrustedJob if is_about_one => self.company.job("acme/ci", Some(name)).await,
+            Ruled::TrustedJob => self.company.job("acme/ci", None).await,
+            _ => self.caller(kind).clone(),
+        };
+        let revision = if is_about_one { self.caller(Ruled::Publisher).revision(name).await } else { String::new() };
+        let method = Method::from_bytes(row.method.as_bytes()).unwrap();
+        let address = address_for(row, name, &revision);
+        let answer = caller.send(method, &address, &[], Body::from((row.body)(name))).await;
+        let status = answer.status.as_u16();
+        let is_asked_who = status == 401 && access_of(row) != Access::Anybody;
+        let is_told = !is_asked_who || kind != Ruled::OtherAddress || answer.header("www-authenticate") == "ipaddress";
+        (status != expected || !is_told).then(|| {
+            format!("{} {} {kind:?}: {status} in place of {expected}: {}", row.method, row.path, answer.text())
+        })
+    }
+
+    /// What is kept, without what sign-ins in the browser and GitHub's answers leave behind.
+    fn stored(&self) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let mut stored = self.company.app.stored();
+        stored.retain(|path, _| !path.starts_with("-/logins/") && !path.starts_with("-/github/"));
+        stored
+    }
+}
+
+/// The row's address for a package.
+fn address_for(row: &Row, name: &str, revision: &str) -> String {
+    let file = name.rsplit('/').next().unwrap();
+    let address = row.address.replace("PKG", &path_of(name)[1..]).replace("REV", revision);
+    address.replace("/-/thing-", &format!("/-/{file}-"))
+}
+
+/// Every line of the route table, for everybody whom rules tell apart.
+#[tokio::test]
+async fn every_route_is_decided_by_the_rules_for_every_kind_of_caller() {
+    let upstream = Upstream::with_fixtures();
+    let callers = Callers::new(&upstream).await;
+    let mut mistakes = Vec::new();
+    for (number, row) in ROWS.iter().enumerate() {
+        let access = access_of(row);
+        let about_package = row.address.contains("PKG");
+        let is_about_one = about_package || row.path == "/-/user/v1/star";
+        let shared = format!("@acme/thing{number}");
+        if is_about_one {
+            callers.publish(&shared).await;
+        }
+        let expected =
+            |kind| exception(row, kind).unwrap_or_else(|| expected_by_rules(access, about_package, kind, row.status));
+        // First those who are refused, so that one look tells whether any of them has changed something.
+        let (refused_kinds, others): (Vec<Ruled>, Vec<Ruled>) =
+            Ruled::ALL.into_iter().partition(|kind| expected(*kind) >= 400);
+        let (before, asked) = (callers.stored(), upstream.seen().len());
+        for kind in &refused_kinds {
+            mistakes.extend(callers.mistake(row, *kind, &shared, expected(*kind)).await);
+        }
+        if callers.stored() != before {
+            mistakes.push(format!("{} {}: one of {refused_kinds:?} changed something", row.method, row.path));
+        }
+        if upstream.seen().len() != asked {
+            mistakes.push(format!("{} {}: one of {refused_kinds:?} asked upstream", row.method, row.path));
+        }
+        for kind in others {
+            // Who may change a package gets one of their own, so that the next finds theirs as it was.
+            let own = format!("{shared}{kind:?}").to_lowercase();
+            let is_change = row.method != "GET" && about_package && access == Access::Owners;
+            if is_change {
+                callers.publish(&own).await;
+            }
+            let name = if is_change { &own } else { &shared };
+            mistakes.extend(callers.mistake(row, kind, name, expected(kind)).await);
+        }
+    }
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
+}
+
+/// Who may not know of a package is answered as for one that is not there, by every route that names one.
+#[tokio::test]
+async fn who_may_not_know_of_a_package_cannot_tell_it_from_none() {
+    let upstream = Upstream::with_fixtures();
+    let callers = Callers::new(&upstream).await;
+    callers.publish("@acme/thing").await;
+    // What a route says of a package that no rule speaks of and nobody has. Changes are left out: they would be made.
+    let absent = "@nobody/nothing";
+    upstream.forget();
+    let before = callers.stored();
+    for row in ROWS.iter().filter(|row| row.address.contains("PKG") && access_of(row) != Access::Anybody) {
+        // The same for all accounts, whatever the package.
+        if row.path == "/-/package/{package}/access" && row.method != "GET" {
+            continue;
+        }
+        for kind in Ruled::ALL.into_iter().filter(|kind| kind.is_kept_in_the_dark()) {
+            let ask = async |name: &str| {
+                let method = Method::from_bytes(row.method.as_bytes()).unwrap();
+                let address = address_for(row, name, "1-0");
+                let answer = callers.caller(kind).send(method, &address, &[], Body::from((row.body)(name))).await;
+                refused(&answer, 404);
+                let mut names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+                names.sort();
+                (without_names(&answer.json(), &["@acme/thing", "@acme/nothing", absent]), names)
+            };
+            let there = ask("@acme/thing").await;
+            assert_eq!(there, ask("@acme/nothing").await, "{} {} {kind:?}", row.method, row.path);
+            assert!(upstream.seen().is_empty(), "{} {}: {:?}", row.method, row.path, upstream.seen());
+            if access_of(row) == Access::Readers && kind == Ruled::Outsider {
+                // Here the sentence may be another, since upstreams were asked.
+                let (body, headers) = ask(absent).await;
+                let shape = |body: &serde_json::Value| {
+                    (body["code"].clone(), body.as_object().unwrap().keys().cloned().collect::<Vec<_>>())
+                };
+                assert_eq!((shape(&there.0), &there.1), (shape(&body), &headers), "{} {}", row.method, row.path);
+                upstream.forget();
+            }
+        }
+    }
+    assert_eq!(callers.stored(), before);
 }

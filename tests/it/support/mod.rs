@@ -6,6 +6,7 @@ pub(crate) mod browser;
 pub(crate) mod chaos;
 pub(crate) mod ci;
 pub(crate) mod clients;
+pub(crate) mod company;
 pub(crate) mod github;
 pub(crate) mod http;
 pub(crate) mod in_process;
