@@ -18,6 +18,9 @@ impl Registry {
     /// Makes somebody with an account an owner.
     pub async fn add_owner(&self, caller: &Caller, name: &PackageName, user: &str) -> Result<(), Error> {
         self.authorize_changing(caller, name)?;
+        let head = self.require_hosted(name).await?;
+        // Before the account is looked up, or who may not change owners could ask who has an account.
+        self.authorize(caller, Action::Own, name, &head.owners)?;
         let account = self.inner.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
         let owner = Maintainer { name: account.name, email: account.email };
         self.change_owners(caller, name, move |owners| {
