@@ -368,8 +368,9 @@ impl Auth {
                         presented.address,
                     )
                     .await?;
-                // The code was used up just now.
-                return Ok(Caller::User(local_user(&account)));
+                // A code of the account's app was used up just now. Without an app it is one that confirms a change.
+                let code = presented.code.filter(|_| account.second_factor_mode().is_none());
+                return Ok(Caller::User(User { code, ..local_user(&account) }));
             }
         };
         Ok(match caller {
