@@ -111,19 +111,24 @@ impl TestApp {
         self.anybody.with_token(answer.json()["token"].as_str().unwrap())
     }
 
+    /// The data directory.
+    pub(crate) fn data(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Every file there is, with its content.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(self.data(), self.data(), &mut files);
+        files
+    }
+
     /// Every file of packages and of work in progress, with its content: what a refused request must leave as it was.
     pub(crate) fn stored(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = self.files();
         let others =
             ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/token-lists/", "-/cache/", "-/github/"];
         files.retain(|path, _| !others.iter().any(|other| path.starts_with(other)));
-        files
-    }
-
-    /// Every file of the data directory, with its content.
-    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        let mut files = BTreeMap::new();
-        collect(self.directory.path(), self.directory.path(), &mut files);
         files
     }
 

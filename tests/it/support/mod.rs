@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod in_process;
 pub(crate) mod issuer;
 mod loopback;
+pub(crate) mod pages;
 pub(crate) mod recorder;
 pub(crate) mod server;
 pub(crate) mod signed_in;
