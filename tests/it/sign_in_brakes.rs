@@ -11,12 +11,12 @@ use holdfast::settings::{Auto, RegistrationSetting};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::PATIENCE;
 use crate::support::app::{Caller, PASSWORD, TestApp, refused, sign_in_document};
 use crate::support::company::{Company, without_names};
 use crate::support::github::Mode;
 use crate::support::http::Answer;
 use crate::support::tarballs::{self, Tarball};
+use crate::support::{PATIENCE, hex};
 
 #[track_caller]
 fn refused_as(answer: &Answer, status: u16, code: &str) {
@@ -420,8 +420,7 @@ const HTPASSWD: [(&str, &str); 8] = [
 const HTPASSWD_PASSWORD: &str = "correct horse";
 
 fn stored_account(app: &TestApp, name: &str) -> String {
-    let hex: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
-    std::fs::read_to_string(app.data().join(format!("-/users/{hex}.json"))).unwrap()
+    std::fs::read_to_string(app.data().join(format!("-/users/{}.json", hex(name.as_bytes())))).unwrap()
 }
 
 #[tokio::test]
@@ -430,7 +429,8 @@ async fn accounts_of_an_htpasswd_file_sign_in_and_their_hashes_are_made_anew() {
         settings.access.registration = RegistrationSetting::Set(Registration::Closed);
     });
     let auth = app.app.registry.auth();
-    let file: String = HTPASSWD.iter().map(|(name, hash)| format!("{name}:{hash}\n")).collect();
+    let lines: Vec<String> = HTPASSWD.iter().map(|(name, hash)| format!("{name}:{hash}")).collect();
+    let file = lines.join("\n");
     let imported = auth.import_htpasswd(&file).await.unwrap();
     assert_eq!((imported.made.len(), imported.left_out.len()), (HTPASSWD.len(), 0), "{imported:?}");
     for (name, hash) in HTPASSWD {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::{Caller, PASSWORD, TestApp, path_of, refused};
 use crate::support::company::{Company, rule};
+use crate::support::hex;
 use crate::support::http::{Answer, Http};
 use crate::support::pages::{Tab, path_in};
 use crate::support::server::Settings;
@@ -43,8 +44,7 @@ async fn listed(caller: &Caller) -> Vec<Value> {
 }
 
 fn key_of(token: &str) -> String {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes()).as_ref())
 }
 
 #[tokio::test]
@@ -283,8 +283,7 @@ async fn a_token_is_ended_by_its_key_the_start_of_it_or_itself() {
 
 /// The list of a user's tokens as it is stored, to be changed by hand.
 fn change_list(app: &TestApp, user: &str, change: impl FnOnce(&mut Vec<Value>)) {
-    let hex: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let path = app.data().join(format!("-/token-lists/{hex}.json"));
+    let path = app.data().join(format!("-/token-lists/{}.json", hex(user.as_bytes())));
     let mut list: Vec<Value> = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut list);
     std::fs::write(&path, serde_json::to_vec(&list).unwrap()).unwrap();
