@@ -668,12 +668,14 @@ fn s256(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes()))
 }
 
-/// 80 random bits in letters that can be copied by hand, in groups of four.
+/// Twenty random digits in groups of four. Digits only: npm's prompt takes nothing else (and blanks, which it removes), and
+/// asks again for ever for a code with letters.
 fn new_code() -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let letters: Vec<char> =
-        random::bytes::<16>().iter().map(|byte| char::from(LETTERS[usize::from(byte & 31)])).collect();
-    letters.chunks(4).map(|four| four.iter().collect::<String>()).collect::<Vec<_>>().join("-")
+    const HALF: u64 = 10_000_000_000;
+    let half = || u64::from_le_bytes(random::bytes()) % HALF;
+    let digits = format!("{:010}{:010}", half(), half());
+    let groups: Vec<&str> = (0..digits.len()).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
+    groups.join(" ")
 }
 
 fn device_error(error: &providers::Error) -> Error {

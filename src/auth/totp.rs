@@ -27,10 +27,9 @@ const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// How many recovery codes an account gets.
 const RECOVERY_CODES: usize = 10;
-/// Letters in a recovery code; each has five bits, so a code has fifty.
-const RECOVERY_LETTERS: usize = 10;
-/// Crockford's: no letter that can be taken for another.
-const RECOVERY_ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Digits in a recovery code, which have 53 bits. Digits only: npm's prompt for a one-time code takes nothing else (and
+/// blanks, which it removes), and asks again for ever for a code with letters.
+const RECOVERY_DIGITS: usize = 16;
 /// Longer texts are no codes and are not looked at.
 const MAX_CODE_BYTES: usize = 64;
 
@@ -128,16 +127,13 @@ fn code_at(secret: &TotpSecret, step: u64) -> String {
     format!("{:0DIGITS$}", (four & 0x7fff_ffff) % 1_000_000)
 }
 
-/// Ten new recovery codes such as `k3v9q-0xw7d`, fifty random bits each. Shown once; kept only as
-/// [`hash_recovery_code`] gives them.
+/// Ten new recovery codes such as `4821 0937 5516 2049`. Shown once; kept only as [`hash_recovery_code`] gives them.
 pub(crate) fn generate_recovery_codes() -> Vec<String> {
+    const END: u64 = 10_000_000_000_000_000;
     let code = || {
-        let letters: String = random::bytes::<RECOVERY_LETTERS>()
-            .iter()
-            .map(|byte| char::from(RECOVERY_ALPHABET[usize::from(byte & 31)]))
-            .collect();
-        let (left, right) = letters.split_at(RECOVERY_LETTERS / 2);
-        format!("{left}-{right}")
+        let digits = format!("{:0RECOVERY_DIGITS$}", u64::from_le_bytes(random::bytes()) % END);
+        let groups: Vec<&str> = (0..RECOVERY_DIGITS).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
+        groups.join(" ")
     };
     (0..RECOVERY_CODES).map(|_| code()).collect()
 }
@@ -155,18 +151,18 @@ pub(crate) fn find_recovery_code(code: &str, hashes: &[String]) -> Option<usize>
     hashes.iter().enumerate().fold(None, |found, (at, stored)| if is_it(stored) { Some(at) } else { found })
 }
 
-/// A recovery code without what people change when they copy it by hand: case, dashes, blanks, look-alikes.
+/// A recovery code without what people change when they copy it by hand: dashes, blanks, look-alikes.
 fn plain(code: &str) -> Option<String> {
     if code.len() > MAX_CODE_BYTES {
         return None;
     }
-    let letters = code.chars().filter(|c| *c != '-' && !c.is_whitespace()).map(|c| match c.to_ascii_lowercase() {
+    let digits = code.chars().filter(|c| *c != '-' && !c.is_whitespace()).map(|c| match c.to_ascii_lowercase() {
         'o' => '0',
         'i' | 'l' => '1',
         other => other,
     });
-    let code: String = letters.collect();
-    let is_code = code.len() == RECOVERY_LETTERS && code.bytes().all(|byte| RECOVERY_ALPHABET.contains(&byte));
+    let code: String = digits.collect();
+    let is_code = code.len() == RECOVERY_DIGITS && code.bytes().all(|byte| byte.is_ascii_digit());
     is_code.then_some(code)
 }
 
@@ -255,21 +251,21 @@ mod tests {
         assert_eq!(distinct.len(), 10);
         let hashes: Vec<String> = codes.iter().map(|code| hash_recovery_code(code).unwrap()).collect();
         for (at, code) in codes.iter().enumerate() {
-            assert_eq!((code.len(), code.as_bytes()[5]), (11, b'-'));
+            // What npm's prompt takes: `/^[\d ]+$/`.
+            assert!(code.len() == 19 && code.bytes().all(|b| b == b' ' || b.is_ascii_digit()), "{code}");
             let spellings = [
                 code.clone(),
-                code.to_uppercase(),
-                code.replace('-', ""),
-                format!(" {} ", code.replace('-', " ")),
+                code.replace(' ', ""),
+                format!(" {} ", code.replace(' ', "-")),
                 code.replace('0', "O").replace('1', "l"),
             ];
             for spelling in spellings {
                 assert_eq!(find_recovery_code(&spelling, &hashes), Some(at), "{spelling}");
             }
         }
-        for code in ["", "00000-0000", "00000-00000-0", "uuuuu-uuuuu", &"0".repeat(1000)] {
+        for code in ["", "0000 0000 0000 000", "0000 0000 0000 0000 0", "uuuu uuuu uuuu uuuu", &"0".repeat(1000)] {
             assert_eq!(find_recovery_code(code, &hashes), None, "{code:.20}");
         }
-        assert_eq!(find_recovery_code("00000-00000", &[]), None);
+        assert_eq!(find_recovery_code("0000 0000 0000 0000", &[]), None);
     }
 }
