@@ -266,6 +266,12 @@ impl ApiError {
         {
             headers.insert("npm-notice", notice);
         }
+        // Whatever ends a sign-in in the browser, npm goes on to ask for a name and a password, and says only this of why.
+        if [LOGIN_DENIED.code, NO_LOGIN.code].contains(&self.kind.code)
+            && let Ok(notice) = HeaderValue::try_from(&sentence)
+        {
+            headers.insert("npm-notice", notice);
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(after) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
