@@ -38,7 +38,7 @@ pub(super) async fn begin(
     headers: HeaderMap,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    if !app.registry.auth().has_github_login() {
+    if !app.registry.auth().has_github_login() || is_older_npm(&headers) {
         return Err(ApiError::new(&NO_WEB_LOGIN));
     }
     // Berry sends no body at all.
@@ -47,6 +47,15 @@ pub(super) async fn begin(
     let started = app.registry.auth().begin_login(asking).await?;
     let answer = json!({ "loginUrl": page_url(&origin.base, &started), "doneUrl": done_url(&origin.base, &started) });
     Ok(respond::json(StatusCode::OK, &answer))
+}
+
+/// npm 6, 7 and the first of 8 ask here whatever the person wants, and give up where they can open no browser: without this
+/// page they ask for name and password, as their users know it. Later ones say that they are for the web.
+fn is_older_npm(headers: &HeaderMap) -> bool {
+    let is = |name: &str, right: fn(&str) -> bool| {
+        headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(right)
+    };
+    is(USER_AGENT.as_str(), |agent| agent.starts_with("npm/")) && !is("npm-auth-type", |kind| kind == "web")
 }
 
 /// What a client says of itself, for the person who is to say yes.
