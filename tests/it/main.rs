@@ -20,6 +20,8 @@ mod access_coverage;
 mod attestations;
 mod audit;
 mod clients_bun_deno;
+mod clients_login;
+mod clients_moving_over;
 mod clients_npm;
 mod clients_pnpm;
 mod clients_together;

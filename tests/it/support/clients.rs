@@ -3,11 +3,11 @@
 //! Each [`Client`] has a home, cache, prefix and settings of its own, in a folder that goes away with it.
 
 use std::fmt::{self, Write as _};
-use std::io::Read;
+use std::io::{Read, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -18,6 +18,8 @@ use super::tail;
 
 /// A command of a client takes seconds; one that retries an upstream that is down takes more.
 const COMMAND_LIMIT: Duration = Duration::from_mins(2);
+/// A client that waits for somebody at a browser.
+const SESSION_LIMIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -281,8 +283,20 @@ impl Client {
 
     /// Runs the client on a terminal and answers its questions: pairs of a regular expression and the answer to it.
     pub(crate) async fn run_answering(&self, folder: &Path, args: &[&str], answers: &[(&str, &str)]) -> Run {
+        let command = self.terminal_command(folder, args, answers, Duration::from_mins(1));
+        self.finish(command, args, COMMAND_LIMIT).await
+    }
+
+    /// Starts the client on a terminal. It goes on while the test does what its output says, such as to open a page.
+    pub(crate) fn start_answering(&self, folder: &Path, args: &[&str], answers: &[(&str, &str)]) -> Session {
+        let command = self.terminal_command(folder, args, answers, SESSION_LIMIT);
+        let what = format!("{} {}", self.tool.folder, args.join(" "));
+        Session::start(command, what, self.log.clone(), Arc::clone(&self.complaints))
+    }
+
+    fn terminal_command(&self, folder: &Path, args: &[&str], answers: &[(&str, &str)], limit: Duration) -> Command {
         let plain = self.command(folder, args);
-        let task = json!({ "seconds": 60, "answers": answers }).to_string();
+        let task = json!({ "seconds": limit.as_secs(), "answers": answers }).to_string();
         let driver = self.folder.path().join("terminal.py");
         std::fs::write(&driver, include_str!("terminal.py")).unwrap();
         let mut command = Command::new("python3");
@@ -290,7 +304,7 @@ impl Client {
         command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         // Somebody is at the terminal, and it understands little, so that the output stays readable.
         command.env_remove("CI").env("TERM", "dumb").current_dir(folder);
-        self.finish(command, args, COMMAND_LIMIT).await
+        command
     }
 
     /// Adds packages to a project, as a user would.
@@ -424,6 +438,126 @@ fn finish(mut command: Command, what: String, limit: Duration, log: Log, complai
         complaints,
         blamed: false,
     }
+}
+
+/// A client that runs on a terminal while the test does something else. Ended when dropped.
+#[derive(Debug)]
+pub(crate) struct Session {
+    what: String,
+    child: Child,
+    more: Option<ChildStdin>,
+    output: Arc<(Mutex<String>, Condvar)>,
+    began: Instant,
+    log: Log,
+    complaints: Complaints,
+}
+
+impl Session {
+    fn start(mut command: Command, what: String, log: Log, complaints: Complaints) -> Self {
+        let began = Instant::now();
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
+        let output = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let (mut stream, shared) = (child.stdout.take().unwrap(), Arc::clone(&output));
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                shared.0.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..length]));
+                shared.1.notify_all();
+            }
+        });
+        let more = child.stdin.take();
+        Self { what, child, more, output, began, log, complaints }
+    }
+
+    fn text(&self) -> String {
+        self.output.0.lock().unwrap().clone()
+    }
+
+    /// One more answer, to a question that it has asked or that is to come.
+    pub(crate) fn answer(&mut self, question: &str, answer: &str) {
+        let line = json!([question, answer]);
+        // Where it has ended, its output says why.
+        let _ = writeln!(self.more.as_mut().unwrap(), "{line}");
+    }
+
+    /// Waits until its output has what is looked for; `None`, after a complaint, when it ends without.
+    #[track_caller]
+    pub(crate) fn wait_for<T>(&mut self, wanted: &str, find: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let place = std::panic::Location::caller();
+        let deadline = Instant::now() + SESSION_LIMIT;
+        loop {
+            let has_ended = self.child.try_wait().unwrap().is_some();
+            let text = self.text();
+            if let Some(found) = find(&plain_text(&text)) {
+                return Some(found);
+            }
+            if has_ended || Instant::now() > deadline {
+                let what = format!("{place}: {}: it should have shown {wanted}", self.what);
+                let output = format!("{what}\n{text}\n--- end of the server's log\n{}", self.log.tail(25));
+                self.complaints.lock().unwrap().push((what, output));
+                return None;
+            }
+            let guard = self.output.0.lock().unwrap();
+            // A short wait, because the end of the process does not wake us.
+            drop(self.output.1.wait_timeout(guard, Duration::from_millis(20)).unwrap());
+        }
+    }
+
+    /// The first address in its output that has this in it.
+    #[track_caller]
+    pub(crate) fn url_with(&mut self, part: &str) -> Option<String> {
+        self.wait_for(&format!("an address with {part}"), |text| {
+            // Only whole words: the rest may still be coming.
+            let whole = &text[..text.rfind(char::is_whitespace)?];
+            let word = whole.split_whitespace().find(|word| word.starts_with("http") && word.contains(part))?;
+            Some(word.to_owned())
+        })
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn end(mut self) -> Run {
+        let deadline = Instant::now() + SESSION_LIMIT;
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status.code(),
+                None if Instant::now() > deadline => break None,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        Run {
+            what: self.what.clone(),
+            status,
+            stdout: plain_text(&self.text()),
+            stderr: String::new(),
+            took: self.began.elapsed(),
+            log: self.log.clone(),
+            complaints: Arc::clone(&self.complaints),
+            blamed: false,
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The end of the terminal is what ends the client on it.
+        signal("-KILL", &format!("-{}", self.child.id()));
+        let _ = self.child.wait();
+    }
+}
+
+/// Without colours and moves of the cursor.
+fn plain_text(text: &str) -> String {
+    let mut parts = text.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut plain, part| {
+        let rest = part.strip_prefix('[').map_or(part, |part| {
+            let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+            &part[end..]
+        });
+        plain.push_str(rest);
+        plain
+    })
 }
 
 fn read_all(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {

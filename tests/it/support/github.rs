@@ -900,7 +900,8 @@ impl Reply {
 
     fn html(status: u16, title: &str, body: &str) -> Self {
         let page = format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <link rel=\"icon\" href=\"data:,\"><title>{title}</title></head>\
              <body><h1>{title}</h1>\n{body}</body></html>\n"
         );
         Self { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body: page.into_bytes() }

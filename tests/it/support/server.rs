@@ -63,12 +63,40 @@ pub(crate) struct Settings {
     public_url: Option<String>,
     config: Option<String>,
     env: Vec<(String, String)>,
+    /// What is in the data directory before the first start.
+    files: Vec<(String, Vec<u8>)>,
+    /// Neither an upstream nor its absence is said by a flag.
+    has_upstream_elsewhere: bool,
 }
 
 impl Settings {
     /// Hosted packages only.
     pub(crate) fn alone() -> Self {
-        Self { upstream: None, port: 0, public_url: None, config: None, env: Vec::new() }
+        Self {
+            upstream: None,
+            port: 0,
+            public_url: None,
+            config: None,
+            env: Vec::new(),
+            files: Vec::new(),
+            has_upstream_elsewhere: false,
+        }
+    }
+
+    /// Only what the environment says, apart from where it listens and where its data is.
+    pub(crate) fn of_environment() -> Self {
+        Self { has_upstream_elsewhere: true, ..Self::alone() }
+    }
+
+    /// A file in the data directory, before the first start.
+    pub(crate) fn file(mut self, path: &str, content: impl Into<Vec<u8>>) -> Self {
+        self.files.push((path.to_owned(), content.into()));
+        self
+    }
+
+    /// The port, where it was chosen already.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// In front of another registry.
@@ -127,6 +155,11 @@ impl Server {
     /// Starts it on a new, empty data directory and waits until it listens.
     pub(crate) async fn start(settings: Settings) -> Self {
         let folder = Arc::new(tempfile::Builder::new().prefix("holdfast-server-").tempdir().unwrap());
+        for (path, content) in &settings.files {
+            let path = folder.path().join("data").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
         Self::start_on(settings, folder, Log::default()).await
     }
 
@@ -242,6 +275,7 @@ fn spawn(settings: &Settings, folder: &Path, log: &Log) -> Child {
     command.arg(folder.join("data"));
     match &settings.upstream {
         Some(url) => command.args(["--upstream", url]),
+        None if settings.has_upstream_elsewhere => &mut command,
         None => command.arg("--no-upstream"),
     };
     if let Some(url) = &settings.public_url {

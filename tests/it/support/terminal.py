@@ -1,8 +1,8 @@
 """Runs a program on a terminal of its own and answers its questions.
 
 Arguments: a JSON object, then the program and its arguments. The object has `seconds`, and `answers`: a list of
-[regular expression, answer], each given once, whichever the program asks for first. What the program writes goes to
-stdout. The exit code is the program's; 124 says that it took too long.
+[regular expression, answer], each given once, whichever the program asks for first. More of them may come on stdin, each
+a line of JSON. What the program writes goes to stdout. The exit code is the program's; 124 says that it took too long.
 """
 
 import fcntl
@@ -28,6 +28,8 @@ if pid == 0:
 fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 250, 0, 0))
 
 unanswered = ""
+sources = [terminal, 0]
+more = b""
 while True:
     left = deadline - time.monotonic()
     if left <= 0:
@@ -35,20 +37,28 @@ while True:
         os.waitpid(pid, 0)
         sys.stdout.write("\n(no answer fits, or the program hangs)\n")
         sys.exit(124)
-    if not select.select([terminal], [], [], left)[0]:
-        continue
-    try:
-        data = os.read(terminal, 65536)
-    except OSError:
-        # Linux says EIO when the program has closed its side.
-        data = b""
-    if not data:
-        break
-    text = data.decode("utf-8", "replace")
-    sys.stdout.write(text)
-    sys.stdout.flush()
-    # Colours and cursor moves would stand between the words of a question.
-    unanswered += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+    ready = select.select(sources, [], [], left)[0]
+    if 0 in ready:
+        data = os.read(0, 65536)
+        if not data:
+            sources.remove(0)
+        *lines, more = (more + data).split(b"\n")
+        for line in lines:
+            question, answer = json.loads(line)
+            answers.append((re.compile(question, re.I), answer))
+    if terminal in ready:
+        try:
+            data = os.read(terminal, 65536)
+        except OSError:
+            # Linux says EIO when the program has closed its side.
+            data = b""
+        if not data:
+            break
+        text = data.decode("utf-8", "replace")
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        # Colours and cursor moves would stand between the words of a question.
+        unanswered += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     for index, (question, answer) in enumerate(answers):
         if question.search(unanswered):
             unanswered = ""
