@@ -434,7 +434,7 @@ impl Auth {
         }
         let code = match &pending.kind {
             Kind::Confirm { user, subject, .. } => {
-                let code = new_code();
+                let code = random::typable();
                 let confirmation = Confirmation {
                     expires: later(self.inner.clock.now(), CODE_LASTS).to_string(),
                     subject: subject.clone(),
@@ -666,16 +666,6 @@ fn has_expired(text: Option<&String>, now: Timestamp) -> bool {
 /// PKCE's `S256` (RFC 7636, 4.2).
 fn s256(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, verifier.as_bytes()))
-}
-
-/// Twenty random digits in groups of four. Digits only: npm's prompt takes nothing else (and blanks, which it removes), and
-/// asks again for ever for a code with letters.
-fn new_code() -> String {
-    const HALF: u64 = 10_000_000_000;
-    let half = || u64::from_le_bytes(random::bytes()) % HALF;
-    let digits = format!("{:010}{:010}", half(), half());
-    let groups: Vec<&str> = (0..digits.len()).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
-    groups.join(" ")
 }
 
 fn device_error(error: &providers::Error) -> Error {

@@ -338,21 +338,8 @@ impl Policy {
 
     /// For what concerns no single package: whether the caller may use the registry at all. Where rules differ by
     /// package, each package is asked about on its own.
-    ///
-    /// Anybody in the world can have a CI job with an identity, so that alone makes nobody a reader: a rule has to let the
-    /// job read something, or a package to trust it.
     pub fn may_use(&self, caller: &Caller) -> bool {
-        let is_let_in = match caller {
-            Caller::Anonymous => false,
-            Caller::User(_) => true,
-            Caller::Workflow(workflow) => {
-                let reads = self.rules.iter().filter_map(|rule| rule.principals.get(&Action::Read));
-                // A package that anyone may read is no word on this job.
-                let mut workflows = reads.flatten().filter(|principal| matches!(principal, Principal::Workflow(_)));
-                workflow.grant.is_some() || workflows.any(|principal| principal.includes(caller, &[]))
-            }
-        };
-        is_let_in || self.default_read.contains(&Principal::Anyone)
+        caller.is_known() || self.default_read.contains(&Principal::Anyone)
     }
 
     /// Whether a caller may know of the packages that a rule speaks of.

@@ -25,3 +25,13 @@ pub fn id() -> String {
 pub fn secret() -> String {
     URL_SAFE_NO_PAD.encode(bytes::<32>())
 }
+
+/// Twenty random digits, 66 bits, in groups of four: for what people type where a client asks for a one-time code. Digits
+/// only: npm's prompt takes nothing else (and blanks, which it removes), and asks again for ever for a code with letters.
+pub fn typable() -> String {
+    const HALF: u64 = 10_000_000_000;
+    let half = || u64::from_le_bytes(bytes()) % HALF;
+    let digits = format!("{:010}{:010}", half(), half());
+    let groups: Vec<&str> = (0..digits.len()).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
+    groups.join(" ")
+}

@@ -27,9 +27,8 @@ const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// How many recovery codes an account gets.
 const RECOVERY_CODES: usize = 10;
-/// Digits in a recovery code, which have 53 bits. Digits only: npm's prompt for a one-time code takes nothing else (and
-/// blanks, which it removes), and asks again for ever for a code with letters.
-const RECOVERY_DIGITS: usize = 16;
+/// Digits in a recovery code, as [`random::typable`] gives them: too many to be searched by whoever gets hold of the hashes.
+const RECOVERY_DIGITS: usize = 20;
 /// Longer texts are no codes and are not looked at.
 const MAX_CODE_BYTES: usize = 64;
 
@@ -127,15 +126,9 @@ fn code_at(secret: &TotpSecret, step: u64) -> String {
     format!("{:0DIGITS$}", (four & 0x7fff_ffff) % 1_000_000)
 }
 
-/// Ten new recovery codes such as `4821 0937 5516 2049`. Shown once; kept only as [`hash_recovery_code`] gives them.
+/// Ten new recovery codes such as `4821 0937 5516 2049 7730`. Shown once; kept only as [`hash_recovery_code`] gives them.
 pub(crate) fn generate_recovery_codes() -> Vec<String> {
-    const END: u64 = 10_000_000_000_000_000;
-    let code = || {
-        let digits = format!("{:0RECOVERY_DIGITS$}", u64::from_le_bytes(random::bytes()) % END);
-        let groups: Vec<&str> = (0..RECOVERY_DIGITS).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
-        groups.join(" ")
-    };
-    (0..RECOVERY_CODES).map(|_| code()).collect()
+    (0..RECOVERY_CODES).map(|_| random::typable()).collect()
 }
 
 /// What is stored of a recovery code: its SHA-256 in hex. `None` for a text that is no such code.
@@ -252,7 +245,7 @@ mod tests {
         let hashes: Vec<String> = codes.iter().map(|code| hash_recovery_code(code).unwrap()).collect();
         for (at, code) in codes.iter().enumerate() {
             // What npm's prompt takes: `/^[\d ]+$/`.
-            assert!(code.len() == 19 && code.bytes().all(|b| b == b' ' || b.is_ascii_digit()), "{code}");
+            assert!(code.len() == 24 && code.bytes().all(|b| b == b' ' || b.is_ascii_digit()), "{code}");
             let spellings = [
                 code.clone(),
                 code.replace(' ', ""),
@@ -263,9 +256,11 @@ mod tests {
                 assert_eq!(find_recovery_code(&spelling, &hashes), Some(at), "{spelling}");
             }
         }
-        for code in ["", "0000 0000 0000 000", "0000 0000 0000 0000 0", "uuuu uuuu uuuu uuuu", &"0".repeat(1000)] {
+        for code in
+            ["", "0000 0000 0000 0000 000", "0000 0000 0000 0000 0000 0", "uuuu uuuu uuuu uuuu uuuu", &"0".repeat(1000)]
+        {
             assert_eq!(find_recovery_code(code, &hashes), None, "{code:.20}");
         }
-        assert_eq!(find_recovery_code("0000 0000 0000 0000", &[]), None);
+        assert_eq!(find_recovery_code("0000 0000 0000 0000 0000", &[]), None);
     }
 }

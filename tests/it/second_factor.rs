@@ -210,7 +210,7 @@ async fn of_two_requests_with_one_code_one_succeeds() {
 #[tokio::test]
 async fn a_recovery_code_stands_for_the_app_once() {
     let careful = Careful::new("auth-and-writes").await;
-    assert!(careful.recovery.iter().all(|code| code.len() == 17), "{:?}", careful.recovery);
+    assert!(careful.recovery.iter().all(|code| code.len() == 24), "{:?}", careful.recovery);
     for (number, code) in careful.recovery.iter().enumerate() {
         let typed = match number % 3 {
             0 => code.clone(),

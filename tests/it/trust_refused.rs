@@ -276,9 +276,7 @@ async fn an_identity_token_is_good_once() {
     let nameless = ci.issuer.token(release(json!({ "jti": null })));
     for token in [&named, &nameless] {
         token_in(&ci.exchange(TOOL, token).await);
-        for answer in
-            [ci.exchange(TOOL, token).await, ci.exchange("@acme/second", token).await, ci.exchange_to_read(token).await]
-        {
+        for answer in [ci.exchange(TOOL, token).await, ci.exchange("@acme/second", token).await] {
             exchange_refused(&answer, 401, "identity_invalid", "used before");
         }
     }
