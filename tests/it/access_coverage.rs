@@ -653,7 +653,7 @@ fn exception(row: &Row, kind: Ruled) -> Option<u16> {
         ("PUT", "/{package}") if kind == TrustedJob => Some(201),
         (_, path) if path.starts_with("/-/package/{package}/dist-tags") && kind == TrustedJob => Some(row.status),
         // Jobs have no stars, no account, and nobody's groups.
-        _ if is_star && kind.is_job() => Some(401),
+        _ if is_star && kind.is_job() => Some(403),
         _ if (is_account || is_directory) && kind.is_job() => Some(403),
         // A star goes with reading, and is a change.
         ("PUT" | "DELETE", _) if is_star && matches!(kind, Outsider | OtherPackages) => Some(404),

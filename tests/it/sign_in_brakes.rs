@@ -309,7 +309,7 @@ async fn an_invitation_makes_one_account_and_nothing_else_does() {
     let code = auth.invite(Some("Ann"), Duration::from_hours(24)).await.unwrap();
     let page = nobody.get(&format!("/-/invite/{code}")).await.ok();
     assert!(page.header("content-type").starts_with("text/html") && page.text().contains("value=\"Ann\""));
-    assert_eq!((page.header("cache-control"), page.header("referrer-policy")), ("no-store", "no-referrer"));
+    assert_eq!((page.header("cache-control"), page.header("referrer-policy")), ("no-store", "same-origin"));
     assert!(
         app.files()
             .iter()
