@@ -442,7 +442,7 @@ async fn npm_11_turns_one_time_codes_on_and_is_asked_for_them() {
         .stdout
         .lines()
         .map(str::trim)
-        .filter(|line| line.len() == 19 && line.bytes().all(|byte| byte == b' ' || byte.is_ascii_digit()))
+        .filter(|line| line.len() == 24 && line.bytes().all(|byte| byte == b' ' || byte.is_ascii_digit()))
         .map(str::to_owned)
         .collect();
     assert_eq!(recovery.len(), 10, "{run}");

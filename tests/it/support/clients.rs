@@ -385,6 +385,8 @@ impl Client {
             }
             Kind::YarnClassic => {
                 command.env("YARN_CACHE_FOLDER", cache.join("yarn")).env("YARN_IGNORE_PATH", "1");
+                // As root it keeps names in a folder of the machine, whatever its home is, unless it takes root for faked.
+                command.env("FAKEROOTKEY", "1");
             }
             Kind::YarnBerry => {
                 command.env("YARN_GLOBAL_FOLDER", cache.join("berry")).env("YARN_IGNORE_PATH", "1");
