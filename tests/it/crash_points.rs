@@ -304,6 +304,57 @@ async fn a_token_is_revoked_or_not() {
     }
 }
 
+/// A token that was answered works and is listed; one that was not does no harm, and the request can be repeated.
+#[tokio::test]
+async fn a_token_is_made_or_not() {
+    const TOKENS: &str = "/-/npm/v1/tokens";
+    let (plan, token) = furnished().await;
+    let body = json!({ "password": "correct horse battery", "readonly": true }).to_string();
+    for fault in [Fault::Before, Fault::After, Fault::Dead, Fault::Full] {
+        for at in 0..4 {
+            let plan = plan.copied();
+            let server = plan.start_on(plan.store().await.with_faults(FaultPlan::new(fault, at))).with_token(&token);
+            let reply = server.send(Method::POST, TOKENS, &[], body.clone()).await;
+            server.stop().await;
+            let server = plan.start().await.with_token(&token);
+            if reply.status.is_success() {
+                let made = reply.json()["token"].as_str().unwrap().to_owned();
+                server.clone().with_token(&made).get("/-/whoami").await.ok();
+            }
+            let listed = server.get(TOKENS).await.ok().json()["total"].as_u64().unwrap();
+            assert!(listed >= 1 + u64::from(reply.status.is_success()), "{fault:?} at {at}: {listed}");
+            assert!(
+                server.send(Method::POST, TOKENS, &[], body.clone()).await.status.is_success(),
+                "{fault:?} at {at}"
+            );
+            server.stop().await;
+        }
+    }
+}
+
+/// Trust is there or it is not, and what was acknowledged is.
+#[tokio::test]
+async fn a_workflow_is_trusted_or_not() {
+    const TRUST: &str = "/-/package/@acme%2ftool/trust";
+    let (plan, token) = furnished().await;
+    let claims = json!({ "repository": "acme/tool", "workflow_ref": { "file": "release.yml" } });
+    let body = json!([{ "type": "github", "permissions": ["createPackage"], "claims": claims }]).to_string();
+    for (fault, is_there) in [(Fault::Before, false), (Fault::After, true), (Fault::Dead, false), (Fault::Full, false)]
+    {
+        for at in 0..3 {
+            let plan = plan.copied();
+            let server = plan.start_on(plan.store().await.with_faults(FaultPlan::new(fault, at))).with_token(&token);
+            let reply = server.send(Method::POST, TRUST, &[], body.clone()).await;
+            server.stop().await;
+            let server = plan.start().await.with_token(&token);
+            let listed = server.get(TRUST).await.ok().json().as_array().unwrap().len();
+            let expected = usize::from(reply.status.is_success() || is_there);
+            assert_eq!(listed, expected, "{fault:?} at {at}: {}", reply.status);
+            server.stop().await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn memory_says_what_is_stored_after_an_unclear_answer() {
     let (plan, token) = furnished().await;
