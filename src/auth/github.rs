@@ -269,11 +269,29 @@ impl Auth {
         if let Some(known) = github.recall(&hash, now) {
             return github.admitted(known.account);
         }
-        let known = self.last_known(github, &hash).await?;
+        let changes_before = self.changes();
+        let found = self.find_account(token, &hash, asking, now).await;
+        // What was read while an account was being changed, blocked perhaps, may be what was before.
+        if self.changes() != changes_before {
+            github.remembered.remove(&hash);
+        }
+        github.admitted(found?)
+    }
+
+    /// Looks in the store, and asks GitHub where what is there is too old. Remembers what it finds.
+    async fn find_account(
+        &self,
+        token: &Secret,
+        hash: &TokenHash,
+        asking: Asking,
+        now: Timestamp,
+    ) -> Result<Option<Arc<GitHubAccount>>, Error> {
+        let github = self.github()?;
+        let known = self.last_known(github, hash).await?;
         let fresh = millis(github.settings.remember);
         if let Some(account) = known.as_ref().filter(|account| is_within(account.checked_at, fresh, now)) {
-            github.remember(&hash, Some(Arc::clone(account)), account.checked_at, 0);
-            return github.admitted(Some(Arc::clone(account)));
+            github.remember(hash, Some(Arc::clone(account)), account.checked_at, 0);
+            return Ok(Some(Arc::clone(account)));
         }
         // Only here: what is remembered costs nothing, so that an office with one forgotten token on one machine is not shut
         // out; and of many requests with one token one asks.
@@ -290,8 +308,7 @@ impl Auth {
             // Nothing came of it.
             (attempt, _) => drop(attempt),
         }
-        let outcome = self.learn(github, &hash, known, answer, now).await?;
-        github.admitted(outcome)
+        self.learn(github, hash, known, answer, now).await
     }
 
     /// What was known before, however old.

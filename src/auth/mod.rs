@@ -5,6 +5,7 @@
 //! GitHub is asked at most every few minutes about one token, and what it said is used for a bounded time when it fails.
 
 mod account;
+mod basic;
 mod caller;
 mod directory;
 mod github;
@@ -56,6 +57,7 @@ use crate::npm::Timestamp;
 use crate::providers::{self, KeySets};
 use crate::secret::Secret;
 use crate::storage::{self, Change, Store, UpdateError};
+use basic::RememberedPasswords;
 use github::GitHubAccounts;
 use throttle::Throttle;
 
@@ -275,6 +277,7 @@ struct Inner {
     key_sets: KeySets,
     throttle: Throttle,
     starts: std::sync::Mutex<logins::Starts>,
+    remembered_passwords: RememberedPasswords,
 }
 
 /// Tokens that were looked up lately.
@@ -335,6 +338,7 @@ impl Auth {
             github,
             throttle: Throttle::new(),
             starts: std::sync::Mutex::default(),
+            remembered_passwords: RememberedPasswords::new(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -360,17 +364,7 @@ impl Auth {
             Credentials::Bearer(token) if token.is_well_formed() => self.caller_of_token(&token, &presented).await?,
             Credentials::Bearer(token) => self.caller_of_github_token(&token, presented.address).await?,
             Credentials::Basic { user, password } => {
-                let account = self
-                    .account_by_password(
-                        &user,
-                        password,
-                        presented.code.as_ref().map(OneTimeCode::expose),
-                        presented.address,
-                    )
-                    .await?;
-                // A code of the account's app was used up just now. Without an app it is one that confirms a change.
-                let code = presented.code.filter(|_| account.second_factor_mode().is_none());
-                return Ok(Caller::User(User { code, ..local_user(&account) }));
+                return self.caller_of_password(&user, password, presented).await;
             }
         };
         Ok(match caller {
@@ -423,7 +417,7 @@ impl Auth {
 
     async fn look_up(&self, token: &Token, hash: TokenHash, now: Timestamp) -> Result<Option<Arc<Holder>>, Error> {
         let tokens = &self.inner.tokens;
-        let changes_before = tokens.changes.load(Ordering::SeqCst);
+        let changes_before = self.changes();
         let key = if token.is_short_lived() { keys::workflow_token(hash.as_str()) } else { keys::token(hash.as_str()) };
         let holder = match read_json::<TokenRecord>(&self.inner.store, &key).await? {
             None => None,
@@ -432,10 +426,15 @@ impl Auth {
         let holder = holder.map(Arc::new);
         tokens.known.insert(hash.clone(), Remembered { holder: holder.clone(), at: now });
         // What was read while a token was being revoked may be what was before.
-        if tokens.changes.load(Ordering::SeqCst) != changes_before {
+        if self.changes() != changes_before {
             tokens.known.remove(&hash);
         }
         Ok(holder)
+    }
+
+    /// How many changes of tokens and accounts there were, begun and ended.
+    fn changes(&self) -> u64 {
+        self.inner.tokens.changes.load(Ordering::SeqCst)
     }
 
     async fn identity_of(
@@ -477,6 +476,7 @@ impl Auth {
                 tokens.known.remove(&hash);
             } else {
                 tokens.known.clear();
+                this.inner.remembered_passwords.forget();
                 this.forget_github();
             }
             outcome

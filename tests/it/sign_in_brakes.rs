@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt as _;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
@@ -525,4 +527,30 @@ async fn a_removed_account_leaves_its_name_and_not_its_tokens() {
     app.anybody().put("/-/user/org.couchdb.user:alice", &sign_in_document("alice", "another pass phrase")).await.ok();
     refused_as(&app.anybody().sign_in("alice", PASSWORD).await, 401, "wrong_password");
     refused_as(&alice.get("/-/whoami").await, 401, "sign_in_first");
+}
+
+/// `_auth` in an `.npmrc`: an install sends name and password with dozens of requests at once.
+#[tokio::test]
+async fn a_crowd_of_requests_with_a_password_is_no_crowd_of_guesses() {
+    let app = TestApp::closed();
+    app.user("ann").await.publish_versions("tool", &["1.0.0"]).await;
+    let basic = |password: &str| {
+        let text = STANDARD.encode(format!("ann:{password}"));
+        app.anybody().with("authorization", &format!("Basic {text}"))
+    };
+    let right = basic(PASSWORD);
+    let answers = join_all((0..60).map(|_| right.get("/tool"))).await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{:?}",
+        answers.iter().map(|a| a.status).collect::<Vec<_>>()
+    );
+    refused(&basic("wrong").get("/tool").await, 401);
+    // What is remembered ends with the password, and with the account's good name.
+    let auth = app.app.registry.auth();
+    auth.set_password("ann", "another".to_owned()).await.unwrap();
+    refused(&right.get("/tool").await, 401);
+    basic("another").get("/tool").await.ok();
+    auth.set_blocked("ann", true).await.unwrap();
+    refused(&basic("another").get("/tool").await, 401);
 }
