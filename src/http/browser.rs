@@ -225,7 +225,7 @@ pub(super) async fn sign_in(
         ) => {
             let error = ApiError::from(error);
             match auth.login_page(&id, Some(&cookie)).await {
-                Ok(shown) => show(&app, &origin, &id, &shown, &cookie, Some(error.sentence().to_owned()), &user),
+                Ok(shown) => show(&app, &origin, &id, &shown, &cookie, Some(web::plain(error.sentence())), &user),
                 Err(error) => problem(&origin, &ApiError::from(error)),
             }
         }
@@ -280,7 +280,7 @@ fn callback_url(origin: &Origin) -> String {
 
 /// A page that tells what is wrong.
 pub(super) fn problem(origin: &Origin, error: &ApiError) -> Response {
-    let (status, sentence) = (error.status(), error.sentence().to_owned());
+    let (status, sentence) = (error.status(), web::plain(error.sentence()));
     let title = if status.is_server_error() { "Not now" } else { "That did not work" };
     error.log();
     web::page(status, &pages::Problem { base: &origin.base, title, sentence: &sentence, request_id: None })

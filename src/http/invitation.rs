@@ -49,15 +49,17 @@ pub(super) async fn accept(
     }
     match app.registry.auth().accept_invitation(&code, name.trim(), password, email.trim()).await {
         Ok(()) => {
-            let sentence = "The account is there. Sign in with `npm login`.";
-            web::page(StatusCode::CREATED, &pages::Done { base: &origin.base, title: "Welcome", sentence, code: None })
+            let base = &*origin.base;
+            let sentence = format!("The account is there. Sign in with “npm login --registry {base}/”.");
+            let page = pages::Done { base, title: "Welcome", sentence: &sentence, code: None };
+            web::page(StatusCode::CREATED, &page)
         }
         Err(
             error @ (auth::Error::BadName
             | auth::Error::NameTaken(_)
             | auth::Error::BadPassword
             | auth::Error::BadProfile),
-        ) => again_page(ApiError::from(error).sentence().to_owned()),
+        ) => again_page(web::plain(ApiError::from(error).sentence())),
         Err(error) => problem(&origin, &ApiError::from(error)),
     }
 }

@@ -814,7 +814,7 @@ async fn a_no_in_the_browser_or_at_github_gives_no_token() {
     github.sign_in_as("eve");
     let (login, mut browser) = (Login::begin(&app).await, Browser::default());
     let back = browser.goes_to_github(&app, &login).await;
-    refused_by_page(&browser.opens(&app, &back).await, 403, "`eve` is in none of the organisations");
+    refused_by_page(&browser.opens(&app, &back).await, 403, "“eve” is in none of the organisations");
     login.waits(&app).await;
     let back = browser.goes_to_github(&app, &login).await;
     github.set_mode(Mode::Down);

@@ -49,6 +49,18 @@ pub(super) fn page(status: StatusCode, page: &impl askama::Template) -> Response
     }
 }
 
+/// A sentence of an error for a page: terminals are used to backticks around names, readers of a page to quotes.
+pub(super) fn plain(sentence: &str) -> String {
+    let mut plain = String::with_capacity(sentence.len());
+    for (number, part) in sentence.split('`').enumerate() {
+        if number > 0 {
+            plain.push(if number % 2 == 1 { '“' } else { '”' });
+        }
+        plain.push_str(part);
+    }
+    plain
+}
+
 fn headers() -> HeaderMap {
     let of = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
@@ -77,6 +89,12 @@ mod tests {
         let response = stylesheet().await;
         assert_eq!(response.headers()[CONTENT_TYPE], "text/css; charset=utf-8");
         assert!(response.headers()[CACHE_CONTROL].to_str().unwrap().contains("immutable"));
+    }
+
+    #[test]
+    fn a_page_has_quotes_in_place_of_backticks() {
+        assert_eq!(plain("Use `-` and `_`."), "Use “-” and “_”.");
+        assert_eq!(plain("Nothing to do."), "Nothing to do.");
     }
 
     #[test]
