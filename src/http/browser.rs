@@ -24,6 +24,9 @@ const COOKIE_NAME: &str = "holdfast_login";
 /// A little longer than a sign-in lasts.
 const COOKIE_SECONDS: u32 = 15 * 60;
 
+/// What the clients call themselves.
+const CLIENTS: [&str; 6] = ["npm", "pnpm", "yarn", "bun", "deno", "holdfast"];
+
 /// bun says the machine's name; all others say nothing.
 #[derive(Deserialize, Default)]
 pub(super) struct Begin {
@@ -162,26 +165,39 @@ fn show(
     }
 }
 
-/// `npm on build-7`, `npm at 192.0.2.7`, or `npm`.
+/// `npm on build-7`, `npm at 192.0.2.7`, `a program (undici) at 192.0.2.7`, or `npm`.
 fn program(shown: &Shown) -> String {
     let client = shown.asking.client.split(['/', ' ']).next().unwrap_or_default();
-    let client = if client.is_empty() { "a program" } else { client };
+    // pnpm 11 and berry say only which library they send with, which tells a person nothing.
+    let client = match client {
+        "" => "a program".to_owned(),
+        known if CLIENTS.iter().any(|name| known.eq_ignore_ascii_case(name)) => known.to_owned(),
+        library => format!("a program ({library})"),
+    };
     match (&shown.asking.machine, shown.asking.address) {
         (Some(machine), _) => format!("{client} on {machine}"),
         (None, Some(address)) => format!("{client} at {address}"),
-        (None, None) => client.to_owned(),
+        (None, None) => client,
     }
+}
+
+/// A text with another first letter.
+fn with_first(text: &str, change: impl Fn(char) -> String) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(change).unwrap_or_default();
+    format!("{first}{}", letters.as_str())
 }
 
 fn asks(shown: &Shown) -> pages::Asking {
     let what = match &shown.change {
         Some(change) => {
-            let mut letters = change.chars();
-            let first: String = letters.next().map(|first| first.to_lowercase().collect()).unwrap_or_default();
-            format!("{} wants to {first}{}", program(shown), letters.as_str())
+            format!("{} wants to {}", program(shown), with_first(change, |first| first.to_lowercase().collect()))
         }
         None => format!("{} wants to sign in", program(shown)),
     };
+    // Names keep their own case: npm is written small everywhere.
+    let what =
+        if what.starts_with("a program") { with_first(&what, |first| first.to_uppercase().collect()) } else { what };
     pages::Asking {
         what,
         machine: shown.asking.machine.clone(),
