@@ -93,6 +93,7 @@ async fn checks(settings: &Settings) -> Vec<Check> {
     }
     checks.push(public_url(settings).await);
     checks.push(access(settings));
+    checks.extend(github(settings));
     checks
 }
 
@@ -232,6 +233,25 @@ async fn public_url(settings: &Settings) -> Check {
             "Start the server, or look at the proxy in front of it and at DNS.",
         ),
     }
+}
+
+/// Whether people can sign in with GitHub in the browser, which takes an app and its secret.
+fn github(settings: &Settings) -> Option<Check> {
+    let client = &settings.github.as_ref()?.client;
+    let missing = match (&client.client_id, &client.client_secret) {
+        (Some(_), Some(_)) => {
+            return Some(Check::good("github", "an app and its secret are set: `npm login` opens GitHub"));
+        }
+        (Some(_), None) => "`github.client_secret` is",
+        (None, Some(_)) => "`github.client_id` is",
+        (None, None) => "`github.client_id` and `github.client_secret` are",
+    };
+    Some(Check::of(
+        Verdict::Warning,
+        "github",
+        format!("{missing} not set: nobody can sign in in the browser, only with a personal access token as password"),
+        "Set it: HOLDFAST__GITHUB__CLIENT_ID and HOLDFAST__GITHUB__CLIENT_SECRET in the environment of the server.",
+    ))
 }
 
 fn access(settings: &Settings) -> Check {

@@ -131,9 +131,16 @@ fn accounts(settings: &Settings) -> String {
     };
     let Some(github) = &settings.github else { return local.to_owned() };
     let host = github.client.web_url.host_str().unwrap_or("GitHub");
+    let how = if github.client.client_id.is_some() && github.client.client_secret.is_some() {
+        ""
+    } else {
+        " with a personal access token as password, since an app and its secret are not both set"
+    };
     match &github.organizations {
-        Some(organizations) => format!("members of {} on {host}; others {local}", organizations.join(", ")),
-        None => format!("EVERY account on {host}; set `github.organizations` to let members only in; others {local}"),
+        Some(organizations) => format!("members of {} on {host}{how}; others {local}", organizations.join(", ")),
+        None => {
+            format!("EVERY account on {host}{how}; set `github.organizations` to let members only in; others {local}")
+        }
     }
 }
 
