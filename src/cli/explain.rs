@@ -60,7 +60,21 @@ pub(super) fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
         anyhow::anyhow!("`{}` is no action; there are {}", arguments.action, known.join(", "))
     })?;
     let caller = caller(&arguments.who, &arguments.member_of)?;
-    let explanation = explain(&policy, &caller, action, &name, &arguments.owner);
+    let let_in = settings.github.as_ref().and_then(|github| github.organizations.as_deref());
+    let let_in = let_in.filter(|let_in| !may_sign_in(&caller, let_in));
+    let is_let_in = let_in.is_none();
+    let explanation = match let_in {
+        Some(let_in) => Explanation {
+            allowed: false,
+            answer: "403, in none of the organisations",
+            rule: None,
+            why: format!(
+                "the caller cannot sign in: not a member of {} (`github.organizations`); say `--member-of` for one who is",
+                let_in.join(", ")
+            ),
+        },
+        None => explain(&policy, &caller, action, &name, &arguments.owner),
+    };
     if arguments.json {
         output::json(&explanation)?;
     } else {
@@ -70,13 +84,23 @@ pub(super) fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
             || "the defaults decide, or no rule has to".to_owned(),
             |rule| format!("the rule for `{rule}` decides"),
         );
-        output::data(&format!("  {rule}: {}", explanation.why))?;
+        let reason = if is_let_in { format!("{rule}: {}", explanation.why) } else { explanation.why.clone() };
+        output::data(&format!("  {reason}"))?;
         output::data(&format!("  the answer would be: {}", explanation.answer))?;
         if policy.must_confirm(&name) && action != Action::Read && explanation.allowed {
             output::data("  a person has to confirm it (`confirm = true`)")?;
         }
     }
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Whether GitHub's answer lets somebody in at all. Who is in a team is in its organisation.
+fn may_sign_in(caller: &Caller, let_in: &[String]) -> bool {
+    let Caller::User(user) = caller else { return true };
+    let teams = user.groups.teams.iter().filter_map(|team| team.split_once('/')).map(|(organization, _)| organization);
+    let mut organizations = user.groups.organizations.iter().map(String::as_str).chain(teams);
+    user.source != Source::GitHub
+        || organizations.any(|organization| let_in.iter().any(|name| name.eq_ignore_ascii_case(organization)))
 }
 
 fn explain(policy: &Policy, caller: &Caller, action: Action, name: &PackageName, owners: &[String]) -> Explanation {

@@ -210,6 +210,10 @@ async fn a_decision_is_explained() {
     let json: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&json["allowed"], &json["rule"]), (&json!(false), &json!("@acme/*")));
     let (_, text) = explain(&["--as", "github:eve", "--action", "read", "@acme/x"]).await;
+    assert!(text.contains("403") && text.contains("cannot sign in: not a member of acme"), "{text}");
+    let (_, text) = explain(&["--as", "github:eve", "--member-of", "ACME/other", "--action", "read", "left"]).await;
+    assert!(text.contains("yes"), "{text}");
+    let (_, text) = explain(&["--as", "bob", "--action", "read", "@acme/x"]).await;
     assert!(text.contains("404"), "{text}");
     let (_, text) = explain(&["--action", "read", "left"]).await;
     assert!(text.contains("401"), "{text}");
