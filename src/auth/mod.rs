@@ -148,7 +148,7 @@ pub enum Error {
     #[error("the invitation is not good")]
     NoInvitation,
     /// The name cannot be an account's name.
-    #[error("the user name is not allowed")]
+    #[error("the user name is not allowed: use letters, digits, `-`, `_` and `.`")]
     BadName,
     /// Somebody else has the name.
     #[error("the user name {0} is taken")]
@@ -169,7 +169,9 @@ pub enum Error {
     #[error("the package trusts this workflow already")]
     TrustedAlready,
     /// No such account.
-    #[error("there is no such user")]
+    #[error(
+        "there is no such user; `holdfast user list` shows all, and a GitHub account is there once it has signed in"
+    )]
     UserNotFound,
     /// The account is GitHub's, so is its password.
     #[error("the account's password and second factor are GitHub's")]
