@@ -185,7 +185,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "access.registration",
         "\"auto\"",
-        "`open`: signing in with a new name makes an account. `invitation`: an operator invites (`holdfast user invite`). `closed`: neither. `auto`: open on a loopback listener without a proxy, a public URL or GitHub, closed elsewhere.",
+        "`open`: signing in with a new name makes an account. `invitation`: an operator invites (`holdfast user invite`). `closed`: an operator makes it (`holdfast user add`). An invitation is good whatever is set here. `auto`: open on a loopback listener without a proxy, a public URL or GitHub, closed elsewhere.",
         |draft, _, value| {
             draft.settings.access.registration = match text(value)?.as_str() {
                 "auto" => RegistrationSetting::Auto,
