@@ -432,6 +432,10 @@ impl Auth {
                 })
                 .await;
         }
+        // Before anything is written, so that a stranger who knows the address cannot fill the store.
+        if !matches!(&pending.state, State::SignedIn { browser, .. } if *browser == browser_now) {
+            return Err(Error::ForeignBrowser);
+        }
         let code = match &pending.kind {
             Kind::Confirm { user, subject, .. } => {
                 let code = random::typable();

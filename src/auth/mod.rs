@@ -452,7 +452,9 @@ impl Auth {
         if record.github.is_some() {
             return Ok(Self::open_sealed(record, token).map(|secret| Identity::GitHub(secret, scope)));
         }
-        let account = self.account(&record.user).await?.filter(|account| !account.blocked);
+        // A token older than the account is of somebody who had the name before, and whose removal was cut short.
+        let is_theirs = |account: &Account| !account.blocked && account.created <= record.created;
+        let account = self.account(&record.user).await?.filter(is_theirs);
         Ok(account.map(|account| {
             let needs_code = account.second_factor_mode() == Some(Mode::AuthAndWrites);
             let source = account.source();

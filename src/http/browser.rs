@@ -98,10 +98,11 @@ pub(super) async fn page(State(app): State<App>, From(origin): From, Id(id): Id,
         Ok(shown) => shown,
         Err(error) => return problem(&origin, &ApiError::from(error)),
     };
-    // A browser that has no cookie yet gets one, which all that follows is bound to.
-    let (cookie, is_new) = cookie.map_or_else(|| (auth::random::secret(), true), |cookie| (cookie, false));
+    // A browser that has no cookie yet gets one, which all that follows is bound to. One that has it gets it again, so
+    // that it lasts as long as this sign-in does.
+    let cookie = cookie.unwrap_or_else(auth::random::secret);
     let mut response = show(&app, &origin, &id, &shown, &cookie, None, "");
-    if is_new && let Ok(value) = HeaderValue::try_from(cookie_text(&origin, &cookie)) {
+    if let Ok(value) = HeaderValue::try_from(cookie_text(&origin, &cookie)) {
         response.headers_mut().insert(SET_COOKIE, value);
     }
     response

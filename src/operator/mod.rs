@@ -15,8 +15,9 @@ use crate::auth::{
 use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Pattern};
 
-/// Under whose name an operator trusts a workflow.
-const OPERATOR: &str = "operator";
+/// Under whose name an operator trusts a workflow. The colon keeps it out of reach: no account may have one in its name,
+/// so nobody can become the owner of what such a workflow publishes first.
+const OPERATOR: &str = ":operator";
 
 /// An order. Travels as one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
