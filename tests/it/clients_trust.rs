@@ -108,7 +108,7 @@ async fn publish_in_gitlab(tool: Tool, settings: Settings) {
     let folder = client.package(TOOL, "1.2.0");
     for (token, says) in [
         (token_of("evil/tool", "npm:127.0.0.1"), "no package of this name trusts the repository `evil/tool`"),
-        (token_of("acme/tool", "npm:registry.npmjs.org"), "audience"),
+        (token_of("acme/tool", "npm:npm.example.test"), "audience"),
     ] {
         let run = publish(&client, &folder, &[("GITLAB_CI", "true"), ("NPM_ID_TOKEN", &token)]).await.fails();
         // Berry keeps the reason to itself; pnpm looks at the audience before it asks.

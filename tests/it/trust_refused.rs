@@ -370,7 +370,7 @@ async fn a_public_server_that_does_not_know_its_name_exchanges_nothing() {
             settings.server.trusted_proxies = proxies.iter().map(|net| net.parse().unwrap()).collect();
         })
         .await;
-        for host in ["localhost:4873", "npm.example.test", "registry.npmjs.org"] {
+        for host in ["localhost:4873", "npm.example.test", "npm.other.test"] {
             let name = host.split(':').next().unwrap();
             let token = ci.issuer.token(release(json!({ "aud": format!("npm:{name}") })));
             let caller = ci.app.anybody().to_host(host).with("x-forwarded-host", host).with_token(&token);
