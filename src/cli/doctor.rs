@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
 use crate::auth::Registration;
+use crate::causes;
 use crate::clock::Clock;
 use crate::settings::{self, DEFAULT_UPSTREAM, Settings};
 use crate::storage::{self, Store};
@@ -108,7 +109,7 @@ async fn storage(settings: &Settings) -> Check {
             Err(error) => Check::of(
                 Verdict::Bad,
                 "storage",
-                format!("`{directory}`: {}", output::one_line(&error)),
+                format!("`{directory}`: {}", causes::one_line(&error)),
                 "Look at its permissions and its disk.",
             ),
         },
@@ -118,7 +119,7 @@ async fn storage(settings: &Settings) -> Check {
         Err(error) => Check::of(
             Verdict::Bad,
             "storage",
-            format!("`{directory}` cannot be used: {}", output::one_line(&error)),
+            format!("`{directory}` cannot be used: {}", causes::one_line(&error)),
             "Give this user the right to write there, or choose another directory with --data DIR.",
         ),
     }
@@ -140,7 +141,7 @@ async fn upstream_to_be_found() -> Vec<Check> {
         Err(error) => vec![Check::of(
             Verdict::Warning,
             format!("upstream {DEFAULT_UPSTREAM}"),
-            format!("none is found: {}", output::one_line(&error)),
+            format!("none is found: {}", causes::one_line(&error)),
             "Name one with --upstream URL, or say --no-upstream.",
         )],
     }

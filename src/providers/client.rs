@@ -3,7 +3,6 @@
 //! Invariants: a request goes to one address and no further; the whole of it, reading included, has one time limit; no
 //! body is read beyond its limit. Nothing is asked twice: who has the caller waiting knows best whether to try again.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::Error;
+use crate::causes;
 
 /// The longest token, password, code or the like that is passed on. GitHub's tokens stay below a kilobyte.
 const MAX_SENT_BYTES: usize = 4096;
@@ -234,13 +234,5 @@ fn failure(error: reqwest::Error) -> Error {
     if error.is_builder() {
         return Error::BadAnswer("an address that cannot be asked");
     }
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    Error::Unavailable(text)
+    Error::Unavailable(causes::one_line(&error.without_url()))
 }

@@ -3,7 +3,6 @@
 //! Invariants: credentials go to the upstream's own origin only, and not even there once a redirect has led elsewhere;
 //! each hop is checked before it is made; no body is read beyond its limit; nothing waits without a time limit.
 
-use std::error::Error as StdError;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use url::Url;
 use super::address::{self, Resolver, Trusted};
 use super::breaker::{Circuit, Permit};
 use super::{BuildError, Error, Settings};
+use crate::causes;
 use crate::clock::Clock;
 use crate::npm::Timestamp;
 
@@ -494,13 +494,5 @@ async fn read_to_limit(
 
 /// For the log: what happened, with its causes, without the URL (it may be a signed one).
 fn unavailable(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    Error::Unavailable(text)
+    Error::Unavailable(causes::one_line(&error.without_url()))
 }
