@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::caller::Source;
 use super::second_factor::SecondFactor;
+use super::tokens::{ListedToken, deleted};
 use super::{Auth, Error, Passwords, read_json, to_json};
 use crate::keys;
 use crate::storage::{self, Change};
@@ -220,21 +221,22 @@ impl Auth {
         Ok(())
     }
 
-    /// Removes an account and all its tokens. What it published stays.
+    /// Removes an account and all its tokens. What it published stays. Asked again after it was cut short, it goes on.
+    ///
+    /// # Errors
+    /// [`Error::UserNotFound`] where there is neither an account nor anything left of one.
     pub async fn remove_account(&self, user: &str) -> Result<(), Error> {
-        if self.account(user).await?.is_none() {
-            return Err(Error::UserNotFound);
-        }
         // The account first: from then on none of the tokens is of use, whatever becomes of the rest.
         let (store, key) = (self.inner.store.clone(), keys::user(user));
-        self.change(None, async move { Ok(store.delete(&key).await?) }).await?;
-        for token in self.tokens_of(user).await? {
-            self.revoke_hash(&token.hash, user).await?;
+        let was_there = self.change(None, async move { deleted(store.delete(&key).await) }).await?;
+        let tokens: Option<Vec<ListedToken>> = read_json(&self.inner.store, &keys::token_list(user)).await?;
+        if !was_there && tokens.is_none() {
+            return Err(Error::UserNotFound);
         }
-        match self.inner.store.delete(&keys::token_list(user)).await {
-            Ok(()) | Err(storage::Error::NotFound) => Ok(()),
-            Err(error) => Err(error.into()),
+        for token in tokens.unwrap_or_default() {
+            self.delete_token(&token.hash).await?;
         }
+        deleted(self.inner.store.delete(&keys::token_list(user)).await).map(|_| ())
     }
 
     /// All accounts, in order of name. Reads each: for an operator's eyes.

@@ -382,7 +382,10 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<(), Error> {
         let pending = self.pending(id).await?;
-        let is_new = self.inner.settings.registration == Registration::Open && self.account(name).await?.is_none();
+        // Who confirms a change has an account: another name is a slip of the hand.
+        let may_register =
+            matches!(pending.kind, Kind::SignIn) && self.inner.settings.registration == Registration::Open;
+        let is_new = may_register && self.account(name).await?.is_none();
         let account = if is_new {
             self.create_account(name, password, "").await?
         } else {
@@ -595,6 +598,12 @@ impl Auth {
         }
         super::account::check_user_name(name)?;
         super::account::check_password(&password)?;
+        let (this, code, name, email) = (self.clone(), code.to_owned(), name.to_owned(), email.to_owned());
+        // To the end, whatever becomes of the client: an account with an invitation that is still good would be two.
+        self.change(None, async move { this.use_invitation(&code, &name, password, &email).await }).await
+    }
+
+    async fn use_invitation(&self, code: &str, name: &str, password: String, email: &str) -> Result<(), Error> {
         // The account first: an invitation that is used up without one would be lost.
         self.create_account(name, password, email).await?;
         let use_up = |stored: Option<Bytes>| {
@@ -606,8 +615,9 @@ impl Auth {
             Ok(Change::Write(to_json(&Invitation { used: true, ..invitation })?, ()))
         };
         let outcome = self.inner.store.update(&keys::invitation(&hash(code)), use_up).await.map_err(Error::from);
-        if outcome.is_err() {
-            // Somebody else was quicker with the same invitation.
+        if matches!(outcome, Err(Error::NoInvitation)) {
+            // Somebody else was quicker with the same invitation. After any other error it may be used up all the same, and
+            // the account stays.
             self.remove_account(name).await?;
         }
         outcome

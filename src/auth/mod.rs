@@ -774,4 +774,76 @@ mod tests {
         assert!(matches!(authenticate(&auth, &token).await, Err(Error::UnknownToken)));
         assert!(matches!(store.read(&keys::token(token.hash().as_str())).await, Err(storage::Error::NotFound)));
     }
+
+    #[tokio::test]
+    async fn who_takes_the_name_of_a_removed_account_gets_none_of_its_tokens() {
+        let clock = Clock::held_at("2026-11-23T12:00:00.000Z".parse().unwrap());
+        let (_directory, store, auth) = auth_at(clock.clone(), Registration::Open);
+        let old = sign_in(&auth, "ann", "secret").await.unwrap();
+        // A removal that was cut after its first write.
+        store.delete(&keys::user("ann")).await.unwrap();
+        clock.advance(Duration::from_mins(1));
+        let new = sign_in(&auth, "ann", "another").await.unwrap();
+        authenticate(&auth, &new).await.unwrap();
+        assert!(matches!(authenticate(&auth, &old).await, Err(Error::UnknownToken)));
+    }
+
+    #[tokio::test]
+    async fn a_removal_that_was_cut_short_goes_on() {
+        let (_directory, store, auth) = auth_at(Clock::default(), Registration::Open);
+        let token = sign_in(&auth, "ann", "secret").await.unwrap();
+        store.delete(&keys::user("ann")).await.unwrap();
+        auth.remove_account("ann").await.unwrap();
+        assert!(matches!(store.read(&keys::token(token.hash().as_str())).await, Err(storage::Error::NotFound)));
+        assert!(matches!(auth.remove_account("ann").await, Err(Error::UserNotFound)));
+    }
+
+    #[tokio::test]
+    async fn an_invitation_is_used_up_with_its_account_though_the_client_leaves() {
+        let (_directory, _, auth) = auth_at(Clock::default(), Registration::Invitation);
+        let code = auth.invite(None, Duration::from_hours(1)).await.unwrap();
+        {
+            let accepting = auth.accept_invitation(&code, "ann", "secret".to_owned(), "");
+            tokio::pin!(accepting);
+            // Given up at the first moment that there is an account.
+            while auth.account("ann").await.unwrap().is_none() {
+                let _ = futures::poll!(&mut accepting);
+            }
+        }
+        auth.inner.tasks.close();
+        auth.inner.tasks.wait().await;
+        assert!(matches!(auth.invitation(&code).await, Err(Error::NoInvitation)));
+        sign_in(&auth, "ann", "secret").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_confirmation_is_written_for_the_browser_that_signed_in_alone() {
+        let (_directory, store, auth) = auth_at(Clock::default(), Registration::Open);
+        sign_in(&auth, "ann", "secret").await.unwrap();
+        let asking = logins::Asking::new(None, None, "npm/11.4.1");
+        let started = auth.begin_confirmation("ann", "subject", "a change".to_owned(), asking).await.unwrap();
+        let written = async || {
+            let mut keys = store.list_folder(&keys::short_lived());
+            let mut count = 0;
+            while let Some(key) = keys.recv().await {
+                key.unwrap();
+                count += 1;
+            }
+            count
+        };
+        let signs_in = async |name: &str| {
+            auth.login_with_password(&started.id, "a cookie", name, "secret".to_owned(), None, None).await
+        };
+        let confirms =
+            async |cookie: &str| auth.decide(&started.id, cookie, &Auth::csrf(cookie, &started.id), true).await;
+        assert!(matches!(confirms("a cookie").await, Err(Error::ForeignBrowser)));
+        // A slip of the hand makes no account, though registration is open.
+        assert!(matches!(signs_in("amn").await, Err(Error::WrongPassword)));
+        assert!(auth.account("amn").await.unwrap().is_none());
+        signs_in("ann").await.unwrap();
+        assert!(matches!(confirms("another").await, Err(Error::ForeignBrowser)));
+        let before = written().await;
+        confirms("a cookie").await.unwrap();
+        assert_eq!((before, written().await), (1, 2));
+    }
 }

@@ -73,8 +73,15 @@ impl Auth {
         let entry = ListedToken { hash: hash.as_str().to_owned(), record: record.clone() };
         let now = self.inner.clock.now();
         let dropped = self.change_list(&record.user, move |tokens| Ok(add(tokens, entry, now))).await?;
-        for gone in dropped {
-            self.delete_token(&gone).await?;
+        for gone in &dropped {
+            self.delete_token(gone).await?;
+        }
+        if !dropped.is_empty() {
+            let unlist = move |tokens: &mut Vec<ListedToken>| {
+                tokens.retain(|token| !dropped.contains(&token.hash));
+                Ok(())
+            };
+            self.change_list(&record.user, unlist).await?;
         }
         self.inner.store.create(&keys::token(hash.as_str()), to_json(&record)?).await?;
         Ok((token, record))
@@ -198,25 +205,21 @@ impl Auth {
     }
 }
 
-/// Adds a token to a list, drops those that have ended, and names those that have to go to make room.
+/// Adds a token to a list, and names those that have to go: the ended ones, and the oldest where there are too many. They
+/// stay in the list until they are deleted, so that whatever cuts this short, their owner still sees them.
 fn add(tokens: &mut Vec<ListedToken>, entry: ListedToken, now: Timestamp) -> Vec<String> {
-    let mut dropped = Vec::new();
-    tokens.retain(|token| {
-        let stays = !token.record.has_expired(now);
-        if !stays {
-            dropped.push(token.hash.clone());
-        }
-        stays
-    });
-    while tokens.len() >= MAX_TOKENS {
-        let oldest = tokens.iter().position(|token| token.record.origin == TokenOrigin::SignIn).unwrap_or(0);
-        dropped.push(tokens.remove(oldest).hash);
-    }
+    let (ended, good): (Vec<&ListedToken>, Vec<&ListedToken>) =
+        tokens.iter().partition(|token| token.record.has_expired(now));
+    let (signed_in, made): (Vec<&ListedToken>, Vec<&ListedToken>) =
+        good.iter().partition(|token| token.record.origin == TokenOrigin::SignIn);
+    let too_many = (good.len() + 1).saturating_sub(MAX_TOKENS);
+    let oldest = signed_in.into_iter().chain(made).take(too_many);
+    let dropped = ended.into_iter().chain(oldest).map(|token| token.hash.clone()).collect();
     tokens.push(entry);
     dropped
 }
 
-fn deleted(outcome: Result<(), storage::Error>) -> Result<bool, Error> {
+pub(super) fn deleted(outcome: Result<(), storage::Error>) -> Result<bool, Error> {
     match outcome {
         Ok(()) => Ok(true),
         Err(storage::Error::NotFound) => Ok(false),
