@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use holdfast::auth::{Action, IssuerKind};
+use holdfast::auth::{Action, IssuerKind, TrustWish};
+use holdfast::operator::{Order, Outcome, carry_out};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -501,6 +502,33 @@ async fn who_trusts_a_workflow_with_a_name_gets_no_share_in_what_others_publish_
     assert_eq!(job.publish(&Tarball::new(TOOL, "1.1.0")).await.status, 201);
     let versions = ci.app.anybody().document(TOOL).await["versions"].clone();
     assert_eq!(versions.as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0", "1.1.0"]);
+}
+
+#[tokio::test]
+async fn what_an_operators_trust_publishes_first_belongs_to_nobody_who_takes_a_name() {
+    let ci = Ci::new().await;
+    let wish = TrustWish {
+        issuer: "github".to_owned(),
+        repository: "acme/tool".to_owned(),
+        workflow: Some("release.yml".to_owned()),
+        actions: vec![Action::Publish],
+        ..TrustWish::default()
+    };
+    let order = Order::Trust { package: TOOL.to_owned(), wish };
+    let outcome = carry_out(ci.app.app.registry.auth(), order).await;
+    assert!(matches!(outcome, Outcome::Publishers { .. }), "{outcome:?}");
+    let job = ci.job(TOOL, release(json!({}))).await;
+    job.publish(&Tarball::new(TOOL, "1.0.0")).await.ok();
+    let owner = ci.app.anybody().document(TOOL).await["maintainers"][0]["name"].as_str().unwrap().to_owned();
+    let body = json!({ "name": owner, "password": PASSWORD });
+    let address = format!("/-/user/org.couchdb.user:{}", owner.replace(':', "%3a"));
+    refused(&ci.app.anybody().put(&address, &body).await, 400);
+    for name in ["operator", "Operator"] {
+        let user = ci.app.user(name).await;
+        refused_as(&user.publish(&Tarball::new(TOOL, "1.1.0")).await, 403, "not_an_owner");
+    }
+    let job = ci.job(TOOL, release(json!({}))).await;
+    job.publish(&Tarball::new(TOOL, "1.1.0")).await.ok();
 }
 
 #[tokio::test]
