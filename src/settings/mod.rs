@@ -418,7 +418,11 @@ mod tests {
         std::fs::write(&path, file).unwrap();
         let flags =
             Flags { file: Some(path), values: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect() };
-        Settings::load_with(&flags, environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        // A data directory of the test's own: what somebody's server remembered in the working directory is none of its
+        // business.
+        let data = ("HOLDFAST__STORAGE__DIRECTORY", directory.path().to_str().unwrap());
+        let environment = std::iter::once(&data).chain(environment);
+        Settings::load_with(&flags, environment.map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
     }
 
     #[test]
