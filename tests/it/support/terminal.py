@@ -27,6 +27,18 @@ if pid == 0:
 # Wide, so that no question is broken over two lines.
 fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 250, 0, 0))
 
+
+def wait_until_read():
+    """Waits until the program takes the terminal's keys for itself, which shows by the echo being off.
+
+    The program prints its question first, and some (pnpm 12, for a password) throw away what was typed before. One that
+    leaves the echo on is not waited for any longer than two seconds: for it the terminal keeps what comes early.
+    """
+    until = time.monotonic() + 2
+    while time.monotonic() < until and termios.tcgetattr(terminal)[3] & termios.ECHO:
+        time.sleep(0.005)
+
+
 unanswered = ""
 sources = [terminal, 0]
 more = b""
@@ -63,7 +75,7 @@ while True:
         if question.search(unanswered):
             unanswered = ""
             del answers[index]
-            # The program prints its question before it reads; a terminal keeps what comes early.
+            wait_until_read()
             os.write(terminal, answer.encode() + b"\r")
             break
 
