@@ -122,12 +122,12 @@ impl App {
         let (search, opened) = SearchIndex::open(&store.derived_path("search"))?;
         let tasks = TaskTracker::new();
         let stop = CancellationToken::new();
-        let policy = settings.policy().map_err(StartError::Rules)?;
-        let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&policy))
+        let access = settings.access_policy().map_err(StartError::Rules)?;
+        let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&access))
             .map_err(StartError::GitHub)?;
         let registry = Registry::new(registry::Parts {
             auth,
-            policy,
+            access,
             sources,
             clock: clock.clone(),
             tasks: tasks.clone(),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::policy::Action;
+use super::access_policy::Action;
 use super::principal::Role;
 use super::workflow::WorkflowIdentity;
 use crate::npm::packument::Maintainer;

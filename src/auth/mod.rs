@@ -4,6 +4,7 @@
 //! while, so that a known token costs no storage call; no password is ever hashed for a request that carries a token.
 //! GitHub is asked at most every few minutes about one token, and what it said is used for a bounded time when it fails.
 
+mod access_policy;
 mod account;
 mod basic;
 mod caller;
@@ -13,7 +14,6 @@ mod htpasswd;
 mod import;
 mod logins;
 mod password;
-mod policy;
 mod principal;
 pub mod random;
 mod seal;
@@ -37,13 +37,15 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
 
 pub use crate::providers::Member;
+pub use access_policy::{
+    AccessPolicy, AccessPolicySettings, Action, Decision, Reason, Refusal, Rule, RuleError, Verdict,
+};
 pub use account::{Account, ProfileChange};
 pub use caller::{Author, Caller, Grant, Groups, OneTimeCode, Source, TokenScope, User, Workflow};
 pub use github::{GitHubSettings, GroupNeeds};
 pub use import::{Imported, NotImported};
 pub use logins::{Asking, POLL_EVERY, Poll, Shown, Stage, Started, StartedDevice};
 pub use password::{PasswordError, Passwords};
-pub use policy::{Action, Decision, Policy, PolicySettings, Reason, Refusal, Rule, RuleError, Verdict};
 pub use principal::{Principal, PrincipalError, Role, WorkflowPattern};
 pub use second_factor::{Enrolment, Mode};
 pub use token::{TOKEN_PREFIX, Token, TokenHash, TokenOrigin, TokenRecord};

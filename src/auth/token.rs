@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::access_policy::Action;
 use super::caller::TokenScope;
-use super::policy::Action;
 use super::random;
 use super::workflow::WorkflowIdentity;
 use crate::npm::integrity::sha256_hex;

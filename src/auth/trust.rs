@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::access_policy::Action;
 use super::caller::{Caller, Grant, Workflow, is_among};
-use super::policy::Action;
 use super::principal::matches_pattern;
 use super::token::{GrantRecord, Token, TokenOrigin, TokenRecord, WorkflowRecord};
 use super::tokens::later;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{SettingsArgs, output};
 use crate::auth::{
-    Action, Caller, Decision, Groups, IssuerKind, Policy, Refusal, Role, Source, User, Workflow, WorkflowIdentity,
+    AccessPolicy, Action, Caller, Decision, Groups, IssuerKind, Refusal, Role, Source, User, Workflow, WorkflowIdentity,
 };
 use crate::npm::PackageName;
 
@@ -51,7 +51,7 @@ struct Explanation {
 
 pub(super) fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let settings = arguments.settings.load()?.settings;
-    let policy = settings.policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
+    let policy = settings.access_policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
     let name: PackageName =
         arguments.package.parse().map_err(|error| anyhow::anyhow!("`{}`: {error}", arguments.package))?;
     let action = Action::IN_RULES.into_iter().find(|action| action.as_str() == arguments.action);
@@ -103,7 +103,13 @@ fn may_sign_in(caller: &Caller, let_in: &[String]) -> bool {
         || organizations.any(|organization| let_in.iter().any(|name| name.eq_ignore_ascii_case(organization)))
 }
 
-fn explain(policy: &Policy, caller: &Caller, action: Action, name: &PackageName, owners: &[String]) -> Explanation {
+fn explain(
+    policy: &AccessPolicy,
+    caller: &Caller,
+    action: Action,
+    name: &PackageName,
+    owners: &[String],
+) -> Explanation {
     let verdict = policy.explain(caller, action, name, owners);
     let answer = match verdict.decision {
         Decision::Allowed => "yes",

@@ -21,9 +21,9 @@ async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome>
     let directory = &settings.storage.directory;
     match Store::open(directory) {
         Ok(store) => {
-            let policy = settings.policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
+            let access = settings.access_policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
             let tasks = tokio_util::task::TaskTracker::new();
-            let auth = Auth::new(store, Clock::default(), tasks.clone(), settings.auth(&policy))?;
+            let auth = Auth::new(store, Clock::default(), tasks.clone(), settings.auth(&access))?;
             let outcome = operator::carry_out(&auth, order).await;
             tasks.close();
             tasks.wait().await;

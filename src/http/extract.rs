@@ -174,7 +174,7 @@ impl FromRequestParts<App> for Reader {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let Identity(caller) = Identity::from_request_parts(parts, app).await?;
-        if app.registry.policy().may_use(&caller) { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
+        if app.registry.access().may_use(&caller) { Ok(Self(caller)) } else { Err(registry::Error::SignInFirst.into()) }
     }
 }
 

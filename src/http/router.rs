@@ -15,7 +15,7 @@ use super::{
 };
 use crate::app::App;
 
-/// Who may call a route. What exactly is decided below, in `auth/policy.rs`; this is the least that is needed.
+/// Who may call a route. What exactly is decided below, in `auth/access_policy.rs`; this is the least that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {

@@ -43,7 +43,7 @@ pub use tarball::TarballBytes;
 pub use crate::storage::{ByteRange, Download};
 pub use crate::upstream::AuditPath;
 
-use crate::auth::{Action, Auth, Author, Caller, Decision, Policy};
+use crate::auth::{AccessPolicy, Action, Auth, Author, Caller, Decision};
 use crate::clock::Clock;
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::storage::{KeyedLocks, Store};
@@ -69,7 +69,7 @@ pub struct Parts {
     /// Accounts and tokens.
     pub auth: Auth,
     /// Who may do what.
-    pub policy: Policy,
+    pub access: AccessPolicy,
     /// Claims and upstreams.
     pub sources: Sources,
     /// The time.
@@ -93,7 +93,7 @@ pub struct Registry {
 struct Inner {
     store: Store,
     auth: Auth,
-    policy: Policy,
+    access: AccessPolicy,
     sources: Sources,
     clock: Clock,
     tasks: TaskTracker,
@@ -115,7 +115,7 @@ struct Inner {
 impl Registry {
     /// Puts the parts together. Reads nothing.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, auth, policy, sources, clock, tasks, limits, cache_bytes, search } = parts;
+        let Parts { store, auth, access, sources, clock, tasks, limits, cache_bytes, search } = parts;
         Self {
             inner: Arc::new(Inner {
                 heads: HostedHeads::default(),
@@ -128,7 +128,7 @@ impl Registry {
                 last_probe: tokio::sync::Mutex::default(),
                 store,
                 auth,
-                policy,
+                access,
                 sources,
                 clock,
                 tasks,
@@ -149,12 +149,12 @@ impl Registry {
 
     /// Whether anybody may read a package without an account.
     pub fn is_public(&self, name: &PackageName) -> bool {
-        self.inner.policy.is_public(name)
+        self.inner.access.is_public(name)
     }
 
     /// The rules of access.
-    pub fn policy(&self) -> &Policy {
-        &self.inner.policy
+    pub fn access(&self) -> &AccessPolicy {
+        &self.inner.access
     }
 
     /// Whether the store takes a write now. Asked by anybody as often as they like, so one answer lasts for a while.
@@ -170,9 +170,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Refuses callers that may not. `owners` as in [`Policy::authorize`].
+    /// Refuses callers that may not. `owners` as in [`AccessPolicy::authorize`].
     fn authorize(&self, caller: &Caller, action: Action, name: &PackageName, owners: &[String]) -> Result<(), Error> {
-        match self.inner.policy.authorize(caller, action, name, owners) {
+        match self.inner.access.authorize(caller, action, name, owners) {
             Decision::Allowed => Ok(()),
             Decision::SignInFirst => Err(Error::SignInFirst),
             Decision::Hidden => Err(Error::PackageNotFound(name.clone())),
@@ -190,12 +190,12 @@ impl Registry {
 
     /// For what concerns no package: using the registry needs an account where the settings say so.
     fn authorize_reading(&self, caller: &Caller) -> Result<(), Error> {
-        if self.inner.policy.may_use(caller) { Ok(()) } else { Err(Error::SignInFirst) }
+        if self.inner.access.may_use(caller) { Ok(()) } else { Err(Error::SignInFirst) }
     }
 
     /// Whether a caller may know of a package: for lists.
     fn may_read(&self, caller: &Caller, name: &PackageName) -> bool {
-        self.inner.policy.authorize(caller, Action::Read, name, &[]) == Decision::Allowed
+        self.inner.access.authorize(caller, Action::Read, name, &[]) == Decision::Allowed
     }
 
     /// Asks for a person's word, where the account's second factor or the package's rule wants one. Comes after the
@@ -206,7 +206,7 @@ impl Registry {
     async fn confirmed(&self, caller: &Caller, action: Action, name: &PackageName) -> Result<(), Error> {
         // A workflow has nobody to ask; whoever trusted it was asked.
         let Some(user) = caller.user() else { return Ok(()) };
-        let is_demanded = self.inner.policy.must_confirm(name);
+        let is_demanded = self.inner.access.must_confirm(name);
         if !is_demanded && !user.needs_code {
             return Ok(());
         }

@@ -101,7 +101,7 @@ impl Registry {
         let (index, asked, from) = (Arc::clone(&self.inner.indexer.index), query.clone(), request.from);
         let (this, asker) = (self.clone(), caller.clone());
         // Without rules whoever may read at all may read every package.
-        let all_readable = self.inner.policy.rules().is_empty()
+        let all_readable = self.inner.access.rules().is_empty()
             && caller.user().is_none_or(|user| user.token.as_ref().is_none_or(|token| token.packages.is_none()));
         let page =
             spawn_blocking(move || index.search(&asked, from, size, &|name| this.may_read(&asker, name), all_readable))

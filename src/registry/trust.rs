@@ -59,7 +59,7 @@ impl Registry {
         audiences: &[String],
         address: Option<IpAddr>,
     ) -> Result<(Token, TokenRecord), Error> {
-        let may_read = |job: &WorkflowIdentity| self.inner.policy.names_workflow(job);
+        let may_read = |job: &WorkflowIdentity| self.inner.access.names_workflow(job);
         let head = match name {
             Some(name) => self.hosted_head(name).await?,
             None => None,

@@ -21,8 +21,8 @@ pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
 
 use crate::auth::{
-    self, GitHubSettings, GroupNeeds, IssuerKind, IssuerSettings, Policy, PolicySettings, Principal, Registration,
-    Rule, RuleError,
+    self, AccessPolicy, AccessPolicySettings, GitHubSettings, GroupNeeds, IssuerKind, IssuerSettings, Principal,
+    Registration, Rule, RuleError,
 };
 use crate::npm::{Pattern, publish_body, tarball};
 use crate::providers;
@@ -268,7 +268,7 @@ impl Settings {
         }
         let mut loaded = layers::merge(layers, mistakes)?;
         older_system::finish(&mut loaded.settings, &loaded.shown);
-        match loaded.settings.policy() {
+        match loaded.settings.access_policy() {
             Ok(_) => Ok(loaded),
             Err(errors) => Err(errors.iter().map(|error| Mistake::in_rules(&error.to_string())).collect()),
         }
@@ -289,8 +289,8 @@ impl Settings {
     }
 
     /// The rules of access, and what is wrong with them.
-    pub fn policy(&self) -> Result<Policy, Vec<RuleError>> {
-        Policy::new(PolicySettings {
+    pub fn access_policy(&self) -> Result<AccessPolicy, Vec<RuleError>> {
+        AccessPolicy::new(AccessPolicySettings {
             anonymous_read: self.anonymous_may_read(),
             owners_only: self.access.owners_only,
             admins: self.access.admins.clone(),
@@ -302,7 +302,7 @@ impl Settings {
     }
 
     /// How callers are known.
-    pub fn auth(&self, policy: &Policy) -> auth::Settings {
+    pub fn auth(&self, access: &AccessPolicy) -> auth::Settings {
         auth::Settings {
             name: "Holdfast".to_owned(),
             registration: self.registration(),
@@ -313,9 +313,9 @@ impl Settings {
                 outage: github.outage,
             }),
             groups: GroupNeeds {
-                organizations: policy.needs_organizations(),
-                teams: policy.needs_teams(),
-                repositories: policy.repositories(),
+                organizations: access.needs_organizations(),
+                teams: access.needs_teams(),
+                repositories: access.repositories(),
             },
             issuers: self.issuers.clone(),
         }

@@ -174,7 +174,7 @@ pub enum Reason<'a> {
 
 /// The rules, from the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
+pub struct AccessPolicy {
     default_read: Vec<Principal>,
     owners_only: bool,
     admins: Vec<Principal>,
@@ -182,10 +182,10 @@ pub struct Policy {
     rules: Vec<Rule>,
 }
 
-/// What a [`Policy`] is made of.
+/// What a [`AccessPolicy`] is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "four settings that have nothing to do with each other")]
-pub struct PolicySettings {
+pub struct AccessPolicySettings {
     /// Whether reading needs no account where no rule says otherwise.
     pub anonymous_read: bool,
     /// Whether only the owners of a package may change it where no rule says otherwise, as on the public registry.
@@ -206,17 +206,17 @@ pub struct PolicySettings {
 /// Repositories that rules may name: each is asked about for every account, every few minutes.
 const MAX_REPOSITORIES: usize = 20;
 
-impl Policy {
+impl AccessPolicy {
     /// Puts the rules together and refuses those that can never match or that contradict each other or themselves.
     ///
     /// # Errors
     /// All mistakes found.
-    pub fn new(settings: PolicySettings) -> Result<Self, Vec<RuleError>> {
+    pub fn new(settings: AccessPolicySettings) -> Result<Self, Vec<RuleError>> {
         let errors = mistakes(&settings);
         if !errors.is_empty() {
             return Err(errors);
         }
-        let PolicySettings { anonymous_read, owners_only, admins, mut rules, .. } = settings;
+        let AccessPolicySettings { anonymous_read, owners_only, admins, mut rules, .. } = settings;
         rules.sort_by(|one, other| one.pattern.cmp(&other.pattern));
         let default_read = vec![if anonymous_read { Principal::Anyone } else { Principal::Account }];
         Ok(Self { default_read, owners_only, admins, rules })
@@ -425,7 +425,7 @@ fn limited<'a>(token: &TokenScope, name: &PackageName) -> Option<Verdict<'a>> {
 }
 
 /// Everything that can be known to be wrong without knowing who will call.
-fn mistakes(settings: &PolicySettings) -> Vec<RuleError> {
+fn mistakes(settings: &AccessPolicySettings) -> Vec<RuleError> {
     let mut errors = Vec::new();
     let mut wrong = |pattern: String, why: String| errors.push(RuleError { pattern, why });
     for principal in &settings.admins {
@@ -466,7 +466,7 @@ fn mistakes(settings: &PolicySettings) -> Vec<RuleError> {
     errors
 }
 
-fn listed_mistakes(settings: &PolicySettings, rule: &Rule, action: Action, listed: &[Principal]) -> Vec<String> {
+fn listed_mistakes(settings: &AccessPolicySettings, rule: &Rule, action: Action, listed: &[Principal]) -> Vec<String> {
     let mut found = Vec::new();
     let is_read = action == Action::Read;
     for (index, principal) in listed.iter().enumerate() {
@@ -506,7 +506,7 @@ fn listed_mistakes(settings: &PolicySettings, rule: &Rule, action: Action, liste
 }
 
 /// Why it can never be known whether a principal calls.
-fn unknowable(principal: &Principal, settings: &PolicySettings) -> Option<String> {
+fn unknowable(principal: &Principal, settings: &AccessPolicySettings) -> Option<String> {
     match principal {
         principal if principal.needs_github() && !settings.has_github => {
             Some(format!("`{principal}` can never match, since GitHub is not set up: set `github.client_id`"))
@@ -557,15 +557,15 @@ mod tests {
         rule
     }
 
-    fn settings(rules: Vec<Rule>) -> PolicySettings {
-        PolicySettings {
+    fn settings(rules: Vec<Rule>) -> AccessPolicySettings {
+        AccessPolicySettings {
             anonymous_read: true,
             owners_only: true,
             rules,
             has_github: true,
             has_service_token: true,
             issuers: vec!["github".to_owned()],
-            ..PolicySettings::default()
+            ..AccessPolicySettings::default()
         }
     }
 
@@ -597,9 +597,13 @@ mod tests {
         use Action::{Own, Publish, Read, Star, Unpublish};
         let (ann, tool) = (local("ann"), name("tool"));
         let (owners, others) = (["ann".to_owned()], ["bob".to_owned()]);
-        let open = Policy::new(settings(Vec::new())).unwrap();
-        let closed =
-            Policy::new(PolicySettings { anonymous_read: false, owners_only: false, ..settings(Vec::new()) }).unwrap();
+        let open = AccessPolicy::new(settings(Vec::new())).unwrap();
+        let closed = AccessPolicy::new(AccessPolicySettings {
+            anonymous_read: false,
+            owners_only: false,
+            ..settings(Vec::new())
+        })
+        .unwrap();
         assert_eq!(open.authorize(&Caller::Anonymous, Read, &tool, &owners), Decision::Allowed);
         assert_eq!(closed.authorize(&Caller::Anonymous, Read, &tool, &owners), Decision::SignInFirst);
         for action in [Publish, Unpublish, Own, Star] {
@@ -629,7 +633,7 @@ mod tests {
         for order in 0..rules.len() {
             let mut rules = rules.clone();
             rules.rotate_left(order);
-            let policy = Policy::new(settings(rules)).unwrap();
+            let policy = AccessPolicy::new(settings(rules)).unwrap();
             let decide = |caller: &Caller, action, package: &str| {
                 policy.authorize(caller, action, &name(package), &["somebody".to_owned()])
             };
@@ -661,7 +665,8 @@ mod tests {
     fn owners_may_be_asked_for_as_well() {
         let mut strict = rule("@acme/*", &[(Action::Publish, &["account"])]);
         strict.owners_only = true;
-        let policy = Policy::new(settings(vec![strict, rule("mine", &[(Action::Publish, &["owners"])])])).unwrap();
+        let policy =
+            AccessPolicy::new(settings(vec![strict, rule("mine", &[(Action::Publish, &["owners"])])])).unwrap();
         let owners = ["ann".to_owned()];
         assert_eq!(policy.authorize(&local("ann"), Action::Publish, &name("@acme/x"), &owners), Decision::Allowed);
         let refused = Decision::Refused(Refusal::NotAnOwner);
@@ -676,7 +681,7 @@ mod tests {
     fn administrators_may_do_everything_and_their_limited_tokens_may_not() {
         let admins = vec!["github:user/root".parse().unwrap()];
         let rules = vec![rule("**", &[(Action::Read, &["github:org/acme"]), (Action::Publish, &[])])];
-        let policy = Policy::new(PolicySettings { admins, ..settings(rules) }).unwrap();
+        let policy = AccessPolicy::new(AccessPolicySettings { admins, ..settings(rules) }).unwrap();
         let root = member("Root", &[], &[]);
         let tool = name("tool");
         assert_eq!(policy.authorize(&root, Action::Unpublish, &tool, &["x".to_owned()]), Decision::Allowed);
@@ -694,7 +699,7 @@ mod tests {
 
     #[test]
     fn a_token_for_some_packages_still_reads_what_anybody_may() {
-        let policy = Policy::new(settings(Vec::new())).unwrap();
+        let policy = AccessPolicy::new(settings(Vec::new())).unwrap();
         let packages = Some(vec!["@acme/*".parse().unwrap()]);
         let ann = limited_to(&local("ann"), TokenScope { packages, ..TokenScope::default() });
         assert_eq!(policy.authorize(&ann, Action::Read, &name("left"), &[]), Decision::Allowed);
@@ -706,11 +711,11 @@ mod tests {
     #[test]
     fn roles_in_repositories_count_upwards() {
         let rules = vec![rule("tool", &[(Action::Publish, &["github:repo/acme/tool:triage"])])];
-        let policy = Policy::new(settings(rules)).unwrap();
+        let policy = AccessPolicy::new(settings(rules)).unwrap();
         let writer = member("ann", &[], &[]);
         assert_eq!(policy.authorize(&writer, Action::Publish, &name("tool"), &[]), Decision::Allowed);
         let rules = vec![rule("tool", &[(Action::Publish, &["github:repo/acme/tool:maintain"])])];
-        let policy = Policy::new(settings(rules)).unwrap();
+        let policy = AccessPolicy::new(settings(rules)).unwrap();
         assert_ne!(policy.authorize(&writer, Action::Publish, &name("tool"), &[]), Decision::Allowed);
         assert_eq!(policy.repositories(), ["acme/tool"]);
     }
@@ -737,18 +742,18 @@ mod tests {
             ),
             (vec![owners_only], "`owners_only` goes with"),
         ] {
-            let errors = Policy::new(settings(rules.clone())).unwrap_err();
+            let errors = AccessPolicy::new(settings(rules.clone())).unwrap_err();
             let text = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
             assert!(text.contains(part), "{rules:?}: {text}");
         }
-        let without = |change: &dyn Fn(&mut PolicySettings)| {
+        let without = |change: &dyn Fn(&mut AccessPolicySettings)| {
             let mut settings = settings(vec![rule("a", &[(Action::Read, &["github:repo/a/b:read"])])]);
             change(&mut settings);
-            Policy::new(settings).unwrap_err()[0].to_string()
+            AccessPolicy::new(settings).unwrap_err()[0].to_string()
         };
         assert!(without(&|settings| settings.has_github = false).contains("GitHub is not set up"));
         assert!(without(&|settings| settings.has_service_token = false).contains("`github.token`"));
         let admins = vec![Principal::Account];
-        assert!(Policy::new(PolicySettings { admins, ..settings(Vec::new()) }).is_err());
+        assert!(AccessPolicy::new(AccessPolicySettings { admins, ..settings(Vec::new()) }).is_err());
     }
 }
