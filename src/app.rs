@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::providers;
 use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::storage::{self, Store};
+use crate::upkeep::{AdvisoryKeeper, keep_rules};
 use crate::upstream::{self, Upstream};
 
 /// The application. Cheap to clone.
@@ -74,6 +75,9 @@ pub enum StartError {
     /// Rules of access contradict each other.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Rules(Vec<RuleError>),
+    /// The rules file of the policy has mistakes.
+    #[error("the policy's rules cannot be put in force")]
+    PolicyRules(#[source] settings::RulesError),
     /// GitHub's settings are wrong.
     #[error("GitHub cannot be set up")]
     GitHub(#[source] providers::BuildError),
@@ -125,10 +129,15 @@ impl App {
         let access = settings.access_policy().map_err(StartError::Rules)?;
         let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&access))
             .map_err(StartError::GitHub)?;
+        let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
+        let keeping = store.clone();
         let registry = Registry::new(registry::Parts {
             auth,
             access,
             sources,
+            switches: settings.policy.switches.clone(),
+            rules,
+            answers_audit: settings.advisories.answer_audit,
             clock: clock.clone(),
             tasks: tasks.clone(),
             limits: settings.limits.clone(),
@@ -140,6 +149,15 @@ impl App {
             let (registry, stop) = (registry.clone(), stop.clone());
             async move { registry.keep_index(opened == Opened::Fresh, stop).await }
         });
+        tasks.spawn({
+            let (registry, settings, clock, stop) =
+                (registry.clone(), Arc::new(settings.clone()), clock.clone(), stop.clone());
+            async move { keep_rules(registry, settings, clock, stop).await }
+        });
+        tasks.spawn(
+            AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone())
+                .keep(stop.clone()),
+        );
         tasks.spawn({
             let (auth, stop) = (registry.auth().clone(), stop.clone());
             async move { keep_swept(&auth, &stop).await }

@@ -30,6 +30,13 @@ impl Clock {
         Timestamp::from_millis(millis)
     }
 
+    /// Sets a held clock back; does nothing to the machine's.
+    pub fn set_back(&self, by: Duration) {
+        if let Some(held) = &self.held_millis {
+            held.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
     /// Moves a held clock; does nothing to the machine's.
     pub fn advance(&self, by: Duration) {
         if let Some(held) = &self.held_millis {

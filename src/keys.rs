@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::npm::integrity::{hex, sha256_hex};
-use crate::npm::{Form, PackageName, Version};
+use crate::npm::{Form, PackageName, Timestamp, Version};
 
 /// Where an object lies: a relative path of safe parts, joined by `/`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +23,12 @@ impl Key {
     pub(crate) fn listed(path: &str) -> Option<Self> {
         let safe = |part: &str| !part.is_empty() && part != "." && part != "..";
         path.split('/').all(safe).then(|| Self(path.to_owned()))
+    }
+
+    /// For the key of a record, the package's name.
+    pub fn record_name(&self, upstream: &str) -> Option<PackageName> {
+        let folder = records(upstream);
+        self.0.strip_prefix(folder.as_str())?.strip_prefix('/')?.strip_suffix("/record.json")?.parse().ok()
     }
 
     /// For a hosted packument's key, the package's name.
@@ -88,6 +94,42 @@ pub fn cached_absence(upstream: &str, name: &PackageName) -> Key {
 /// An upstream's tarball, verified before it was kept. May be deleted at any time.
 pub fn cached_tarball(upstream: &str, name: &PackageName, version: &Version) -> Key {
     Key(format!("-/cache/{upstream}/{name}/{}.tgz", bounded(version.to_string())))
+}
+
+/// What this installation remembers of an upstream's package: first seen, delivered, signatures. Not part of the cache:
+/// ages count from it.
+pub fn record(upstream: &str, name: &PackageName) -> Key {
+    Key(format!("-/records/{upstream}/{name}/record.json"))
+}
+
+/// The folder of all records of an upstream.
+pub fn records(upstream: &str) -> Key {
+    Key(format!("-/records/{upstream}"))
+}
+
+/// The keys that an upstream signs with, as they were last seen.
+pub fn signing_keys(upstream: &str) -> Key {
+    Key(format!("-/keys/{upstream}.json"))
+}
+
+/// What persons have let through in spite of the policy.
+pub fn waivers() -> Key {
+    Key("-/policy/waivers.json".to_owned())
+}
+
+/// Which index of advisories is in force.
+pub fn advisories_pointer() -> Key {
+    Key("-/advisories/current.json".to_owned())
+}
+
+/// An index of advisories, by its fingerprint.
+pub fn advisories_index(fingerprint: &str) -> Key {
+    Key(format!("-/advisories/{fingerprint}.index"))
+}
+
+/// An event: something that happened and is to be remembered. Events sort by their instant.
+pub fn event(instant: Timestamp, id: &str) -> Key {
+    Key(format!("-/events/{}-{id}.json", instant.to_string().replace(':', "")))
 }
 
 /// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone

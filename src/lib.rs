@@ -1,5 +1,6 @@
 //! Holdfast: a private npm registry. Start with `ARCHITECTURE.md`.
 
+pub mod advisories;
 pub mod app;
 pub mod auth;
 pub mod causes;
@@ -8,8 +9,10 @@ pub mod client;
 pub mod clock;
 pub mod http;
 pub mod keys;
+pub mod lockfile;
 pub mod npm;
 pub mod operator;
+pub mod policy;
 pub mod providers;
 pub mod registry;
 pub mod search;
@@ -18,4 +21,5 @@ pub mod serve;
 pub mod settings;
 pub mod storage;
 pub mod telemetry;
+pub mod upkeep;
 pub mod upstream;

@@ -6,6 +6,7 @@ mod explain;
 mod login;
 mod orders;
 pub mod output;
+mod policy;
 mod routes;
 mod serve;
 mod token;
@@ -32,7 +33,8 @@ Examples:
   holdfast serve --listen 0.0.0.0:4873 --public-url https://npm.example/
   holdfast doctor                             is everything well?
   holdfast config show                        every setting and where it came from
-  holdfast user add ann                       an account, where registration is closed"
+  holdfast user add ann                       an account, where registration is closed
+  holdfast policy explain lodash              what is withheld of a package, and why"
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -57,6 +59,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Workflows that packages trust: add, list, remove
     Trust(trust::TrustArgs),
+    /// Which versions are offered: explain, check a lockfile, let something through
+    Policy(policy::PolicyArgs),
 }
 
 /// Flags that are settings too. Every other setting can be given by file or environment.
@@ -147,6 +151,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::User(arguments) => user::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Trust(arguments) => trust::run(arguments),
+        Command::Policy(arguments) => policy::run(arguments),
     }
 }
 

@@ -3,7 +3,8 @@
 use super::{DataArgs, runtime};
 use crate::auth::Auth;
 use crate::clock::Clock;
-use crate::operator::{self, Order, Outcome};
+use crate::operator::{self, Desk, Order, Outcome};
+use crate::registry::WaiverBook;
 use crate::serve::control;
 use crate::settings::Settings;
 use crate::storage::{self, Store};
@@ -23,8 +24,11 @@ async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome>
         Ok(store) => {
             let access = settings.access_policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
             let tasks = tokio_util::task::TaskTracker::new();
-            let auth = Auth::new(store, Clock::default(), tasks.clone(), settings.auth(&access))?;
-            let outcome = operator::carry_out(&auth, order).await;
+            let clock = Clock::default();
+            let waivers = WaiverBook::new(store.clone(), clock.clone());
+            let auth = Auth::new(store, clock.clone(), tasks.clone(), settings.auth(&access))?;
+            let desk = Desk { auth: &auth, waivers: &waivers, clock: &clock, registry: None };
+            let outcome = operator::carry_out(desk, order).await;
             tasks.close();
             tasks.wait().await;
             Ok(outcome)

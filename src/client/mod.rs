@@ -1,16 +1,21 @@
-//! Our own client of a Holdfast somewhere: what `holdfast login` needs.
+//! Our own client of a Holdfast somewhere: what `holdfast login` and `holdfast policy` need.
 //!
 //! Answers are bounded, waits are limited, and no redirect is followed: the token that comes is for this server.
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::policy::{MovedTag, Observation};
+use crate::secret::Secret;
+
+/// For a question to which the registry has to ask others.
+const CHECK_TIMEOUT: Duration = Duration::from_mins(5);
 /// For one question and its answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Answers are a few hundred bytes.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// An explanation of a package with thousands of versions that are all withheld takes less.
+const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a registry did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,74 @@ pub enum Error {
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    token: Option<Secret>,
+}
+
+/// What is withheld of a package, as a registry says it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The package.
+    pub package: String,
+    /// `hosted`, or an upstream's name.
+    pub source: String,
+    /// How many versions are offered.
+    pub offered: usize,
+    /// Tags that point elsewhere than at their source.
+    pub moved_tags: Vec<MovedTag>,
+    /// What is not offered, the highest first.
+    pub withheld: Vec<WithheldVersion>,
+    /// What is offered although something speaks against it.
+    pub observed: Vec<Observation>,
+    /// When this changes by itself (RFC 3339).
+    pub changes_at: Option<String>,
+}
+
+/// A version that is not offered.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct WithheldVersion {
+    /// Its number.
+    pub version: String,
+    /// Why, in a word.
+    pub cause: String,
+    /// What decided.
+    pub rule: String,
+    /// Why, for people.
+    pub reason: String,
+    /// When it will be offered, if time will do it (RFC 3339).
+    pub available_at: Option<String>,
+    /// What would let it through.
+    pub allowed_if: String,
+}
+
+/// A verdict on one version.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The package.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// `offered`, `withheld`, `missing`, `unknown`.
+    pub verdict: String,
+    /// Why it is withheld, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it will be offered, if time will do it (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_at: Option<String>,
+    /// What would let it through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_if: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Verdicts {
+    verdicts: Vec<Verdict>,
 }
 
 /// A sign-in that waits for a code to be typed at GitHub.
@@ -89,12 +162,42 @@ impl Client {
             .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|source| Error::Unreachable { url: base.to_string(), source })?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, token: None })
     }
 
     /// The address, with a slash at its end.
     pub fn base(&self) -> &Url {
         &self.base
+    }
+
+    /// Sends a token with what is asked from now on.
+    pub fn with_token(self, token: String) -> Self {
+        Self { token: Some(Secret::new(token)), ..self }
+    }
+
+    fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        }
+    }
+
+    /// What is withheld of a package, and why.
+    pub async fn explain(&self, package: &str) -> Result<Explanation, Error> {
+        let url = format!("{}-/holdfast/v1/explain/{}", self.base, package.replacen('/', "%2f", 1));
+        let (status, answer) = self.send(self.authorized(self.http.get(url))).await?;
+        self.read(status, &answer)
+    }
+
+    /// A verdict on each of several versions, name and number, in their order.
+    pub async fn check(&self, versions: &[(String, String)]) -> Result<Vec<Verdict>, Error> {
+        let url = format!("{}-/holdfast/v1/check", self.base);
+        let packages: Vec<serde_json::Value> =
+            versions.iter().map(|(name, version)| serde_json::json!({ "name": name, "version": version })).collect();
+        let body = serde_json::json!({ "packages": packages }).to_string();
+        let request = self.http.post(url).header("content-type", "application/json").timeout(CHECK_TIMEOUT).body(body);
+        let (status, answer) = self.send(self.authorized(request)).await?;
+        self.read::<Verdicts>(status, &answer).map(|verdicts| verdicts.verdicts)
     }
 
     /// Begins a sign-in for this machine.

@@ -7,13 +7,14 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use super::request_id::RequestId;
 use crate::auth::{self, Action, Refusal};
 use crate::npm::packument::EditError;
-use crate::registry::{Challenge, Error};
+use crate::policy::{Cause, Withheld};
+use crate::registry::{Challenge, Error, Refused};
 use crate::{storage, upstream};
 
 /// What every refusal of the exchange of identity tokens begins with.
@@ -32,6 +33,8 @@ pub(super) struct ApiError {
     confirmation: Option<Box<Confirmation>>,
     /// The size of the file that a range was asked of.
     file_bytes: Option<u64>,
+    /// What the policy withholds.
+    refused: Option<Box<Refused>>,
     /// For the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -114,10 +117,17 @@ kinds! {
     PLAIN_PASSWORD = "plain_password", FORBIDDEN, "A password must not be sent over a plain connection: use https, or declare the proxy in front with `server.trusted_proxies`.";
     VERSION_EXISTS = "version_exists", FORBIDDEN, "You cannot publish over the previously published versions.";
     NAME_TAKEN = "name_taken", FORBIDDEN, "A public package has this name: use a scope, or claim the name with `packages.claims`.";
+    NAME_COLLIDES = "name_collides", FORBIDDEN, "The name differs from one in use by case alone: choose another.";
     NOT_HOSTED = "not_hosted", FORBIDDEN, "This package belongs to another registry and cannot be changed here.";
     IMMUTABLE = "immutable", FORBIDDEN, "A published version cannot be changed.";
     PACKAGE_NOT_FOUND = "package_not_found", NOT_FOUND, "There is no such package.";
     VERSION_NOT_FOUND = "version_not_found", NOT_FOUND, "The package has no such version, tag or range.";
+    HELD = "held", FORBIDDEN, "The version is too young: this registry holds releases for a while before it offers them.";
+    HELD_DEPENDENCY = "held_dependency", FORBIDDEN, "The version newly depends on a package that is held itself.";
+    LOOK_ALIKE = "look_alike", FORBIDDEN, "Nobody here has asked for this package before, and its name looks like one in use.";
+    MALICIOUS = "malicious", FORBIDDEN, "The version is known to be malicious.";
+    VULNERABLE = "vulnerable", FORBIDDEN, "The version is known to be vulnerable.";
+    DENIED = "denied", FORBIDDEN, "A rule of this registry withholds the version.";
     FILE_NOT_FOUND = "file_not_found", NOT_FOUND, "The package has no such file.";
     NO_ATTESTATIONS = "no_attestations", NOT_FOUND, "No provenance was published with this version.";
     USER_NOT_FOUND = "user_not_found", NOT_FOUND, "There is no such user.";
@@ -152,6 +162,7 @@ impl ApiError {
             challenge: None,
             confirmation: None,
             file_bytes: None,
+            refused: None,
             cause: None,
         }
     }
@@ -253,6 +264,15 @@ impl ApiError {
             // Where pnpm looks for what it tells.
             body["body"] = serde_json::json!({ "message": sentence });
         }
+        if let Some(refused) = &self.refused {
+            let Withheld { cause: _, rule, reason, available_at, allowed_if } = &refused.withheld;
+            body["package"] = refused.name.as_str().into();
+            body["version"] = refused.version.as_deref().into();
+            body["reason"] = reason.as_str().into();
+            body["rule"] = rule.as_str().into();
+            body["available_at"] = available_at.map(|at| at.to_string()).into();
+            body["allowed_if"] = allowed_if.as_str().into();
+        }
         let page = self.confirmation.as_ref().and_then(|confirmation| confirmation.page.as_ref());
         if let Some(page) = page.filter(|page| page.is_for_web) {
             body["authUrl"] = page.page_url.as_str().into();
@@ -265,6 +285,13 @@ impl ApiError {
                 HeaderValue::try_from(format!("Open {} to confirm, and to get the one-time password", page.page_url))
         {
             headers.insert("npm-notice", notice);
+        }
+        // yarn and pnpm show no body of a refused tarball, and npm shows this too.
+        if self.refused.is_some()
+            && let Ok(notice) = HeaderValue::try_from(one_line(&sentence))
+        {
+            headers.insert("npm-notice", notice);
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         // Whatever ends a sign-in in the browser, npm goes on to ask for a name and a password, and says only this of why.
         if [LOGIN_DENIED.code, NO_LOGIN.code].contains(&self.kind.code)
@@ -323,6 +350,7 @@ impl From<Error> for ApiError {
             Error::VersionNotFound { name, wanted } => {
                 Self::saying(&VERSION_NOT_FOUND, format!("`{name}` has no version, tag or range `{wanted}`."))
             }
+            Error::Withheld(refused) => withheld(refused),
             Error::TarballNotFound { name, file } => {
                 Self::saying(&FILE_NOT_FOUND, format!("`{name}` has no file `{file}`."))
             }
@@ -351,6 +379,10 @@ impl From<Error> for ApiError {
                     "A public package is called `{name}`: publish under a scope, or claim the name with `packages.claims`."
                 ),
             ),
+            Error::NameCollides { name, other } => Self::saying(
+                &NAME_COLLIDES,
+                format!("`{name}` differs from `{other}`, which is in use here, by case alone: choose another name."),
+            ),
             Error::NotHosted(name) => {
                 Self::saying(&NOT_HOSTED, format!("`{name}` belongs to another registry and cannot be changed here."))
             }
@@ -375,6 +407,28 @@ impl From<Error> for ApiError {
             Error::Interrupted | Error::Superseded => Self::new(&STORAGE_UNAVAILABLE).retry_after(None).because(error),
         }
     }
+}
+
+fn withheld(refused: Box<Refused>) -> ApiError {
+    let kind = match refused.withheld.cause {
+        Cause::Held => &HELD,
+        Cause::HeldDependency => &HELD_DEPENDENCY,
+        Cause::LookAlike => &LOOK_ALIKE,
+        Cause::Malicious => &MALICIOUS,
+        Cause::Vulnerable => &VULNERABLE,
+        Cause::Denied => &DENIED,
+    };
+    let Withheld { reason, allowed_if, .. } = &refused.withheld;
+    let sentence = match &refused.version {
+        Some(version) => format!("{}@{version} is withheld: {reason}. To have it: {allowed_if}.", refused.name),
+        None => format!("Every version of {} is withheld: {reason}. To have one: {allowed_if}.", refused.name),
+    };
+    ApiError { refused: Some(refused), ..ApiError::saying(kind, sentence) }
+}
+
+/// A sentence as a header can hold it.
+fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect()
 }
 
 impl From<auth::Error> for ApiError {

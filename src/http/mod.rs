@@ -21,6 +21,7 @@ mod origin;
 mod owners;
 mod packument;
 mod path;
+mod policy;
 mod profile;
 mod publish;
 mod range;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     access, attestations, audit, browser, device, dist_tags, health, invitation, login, oidc, owners, packument,
-    profile, publish, search, stars, tarball, teams, tokens, trust, web,
+    policy, profile, publish, search, stars, tarball, teams, tokens, trust, web,
 };
 use crate::app::App;
 
@@ -134,6 +134,9 @@ pub fn routes() -> Routes {
         .post("/-/npm/v1/security/audits/quick", Readers, audit::quick)
         .post("/-/npm/v1/security/audits", Readers, audit::full)
         .get("/-/npm/v1/attestations/{spec}", Readers, attestations::get)
+        // The policy.
+        .get("/-/holdfast/v1/explain/{package}", Readers, policy::explain)
+        .post("/-/holdfast/v1/check", Readers, policy::check)
         // The server itself.
         .get("/", Anybody, health::root)
         .get("/-/ping", Anybody, health::ping)

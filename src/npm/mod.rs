@@ -15,6 +15,7 @@ pub mod raw;
 pub mod render;
 pub mod search_query;
 pub mod search_result;
+pub mod signature;
 pub mod tarball;
 pub mod time;
 pub mod version;

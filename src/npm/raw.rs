@@ -57,6 +57,14 @@ impl<'a> RawObject<'a> {
         })
     }
 
+    /// All members that stood in the input, in order, with the input's life.
+    pub fn into_inputs(self) -> impl Iterator<Item = (Cow<'a, str>, &'a RawValue)> {
+        self.members.into_iter().filter_map(|(key, member)| match member {
+            Member::Borrowed(raw) => Some((key, raw)),
+            Member::Owned(_) => None,
+        })
+    }
+
     /// A member that is an object.
     pub fn object(&self, key: &str) -> Option<RawObject<'_>> {
         self.get(key).and_then(RawObject::from_raw)

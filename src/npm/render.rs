@@ -2,10 +2,12 @@
 //!
 //! Tarball URLs are computed here, from the public URL of the moment; what a document says of them is never passed on.
 
+use std::collections::BTreeMap;
+
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
-use super::{Form, PackageName, RawObject};
+use super::{Form, PackageName, RawObject, Timestamp};
 
 /// The members of a version that an installer reads, with `libc`, which the public registry
 /// leaves out and thereby makes npm ask for full documents.
@@ -57,6 +59,48 @@ impl Links<'_> {
     }
 }
 
+/// What of a document is offered, where that is not all of it.
+pub struct Selection<'a> {
+    /// The versions that are left out, by their number.
+    pub leaves_out: &'a dyn Fn(&str) -> bool,
+    /// The tags as they are offered.
+    pub tags: &'a BTreeMap<String, String>,
+    /// The date of the newest version that is offered: as far as clients are told, nothing has changed since.
+    pub newest: Option<Timestamp>,
+    /// Goes into the document as `policyRestrictions`.
+    pub restrictions: &'a serde_json::Value,
+}
+
+impl Selection<'_> {
+    /// Takes what is not offered out of a document: versions, their times, the tags that point to them.
+    fn apply(&self, document: &mut RawObject<'_>, versions: &mut RawObject<'_>) -> Result<(), serde_json::Error> {
+        versions.retain(|number, _| !(self.leaves_out)(number));
+        document.set("dist-tags", self.tags)?;
+        let mut time = document.object("time").map(|time| {
+            let kept = time.iter().filter(|(number, _)| !(self.leaves_out)(number));
+            let mut offered = RawObject::default();
+            kept.for_each(|(number, raw)| offered.push_raw(number, raw.to_owned()));
+            offered
+        });
+        if let Some(newest) = self.newest.map(|newest| newest.to_string()) {
+            // Texts of one form sort as their instants do.
+            if let Some(time) = &mut time
+                && time.text("modified").is_some_and(|modified| modified > newest)
+            {
+                time.put_text("modified", &newest);
+            }
+            if document.text("modified").is_some_and(|modified| modified > newest) {
+                document.put_text("modified", &newest);
+            }
+        }
+        if let Some(time) = time {
+            let raw = serde_json::value::to_raw_value(&time)?;
+            document.put_raw("time", raw);
+        }
+        document.set("policyRestrictions", self.restrictions)
+    }
+}
+
 /// The version number in a tarball's file name, which is `{basename}-{version}.tgz`, or `{scope}/{basename}-{version}.tgz`
 /// in old lock files.
 pub fn version_in_file_name<'a>(name: &PackageName, file: &'a str) -> Option<&'a str> {
@@ -67,21 +111,29 @@ pub fn version_in_file_name<'a>(name: &PackageName, file: &'a str) -> Option<&'a
     file.strip_prefix('-')?.strip_suffix(".tgz")
 }
 
-/// Renders a whole packument in one form. Reads its input once.
+/// Renders a whole packument in one form, without what is not offered. Reads its input once.
 ///
 /// # Errors
 /// When the input is not a JSON object with `versions` that are objects.
-pub fn packument(source: &[u8], form: Form, links: Links<'_>) -> Result<Vec<u8>, serde_json::Error> {
+pub fn packument(
+    source: &[u8],
+    form: Form,
+    links: Links<'_>,
+    selection: Option<&Selection<'_>>,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut document = RawObject::parse(source)?;
-    let versions = match document.input("versions") {
+    let mut versions = match document.input("versions") {
         Some(raw) => serde_json::from_str(raw.get())?,
         None => RawObject::default(),
     };
     document.retain(|key, _| key != "versions" && !INTERNAL_MEMBERS.contains(&key));
+    if let Some(selection) = selection {
+        selection.apply(&mut document, &mut versions)?;
+    }
     if form == Form::Abbreviated {
         let modified =
             document.object("time").and_then(|time| time.text("modified")).or_else(|| document.text("modified"));
-        document.retain(|key, _| matches!(key, "name" | "dist-tags" | "time"));
+        document.retain(|key, _| matches!(key, "name" | "dist-tags" | "time" | "policyRestrictions"));
         if let Some(modified) = modified {
             document.put_text("modified", &modified);
         }
@@ -196,7 +248,7 @@ mod tests {
     fn rendered(form: Form) -> Value {
         let name: PackageName = "@a/tool".parse().unwrap();
         let links = Links { base: "https://npm.example/base", name: &name };
-        serde_json::from_slice(&packument(STORED.as_bytes(), form, links).unwrap()).unwrap()
+        serde_json::from_slice(&packument(STORED.as_bytes(), form, links, None).unwrap()).unwrap()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// An instant in milliseconds since 1970, printed as npm prints it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,12 @@ impl Timestamp {
         self.0
     }
 
+    /// The instant so much later.
+    pub fn plus(self, span: Duration) -> Self {
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
     /// Whole seconds since 1970, rounded down: what `Last-Modified` can say.
     pub fn as_seconds(self) -> i64 {
         self.0.div_euclid(1000)
@@ -36,6 +43,12 @@ impl fmt::Display for Timestamp {
             Ok(instant) => write!(f, "{instant:.3}"),
             Err(_) => f.write_str("1970-01-01T00:00:00.000Z"),
         }
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

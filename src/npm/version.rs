@@ -23,6 +23,16 @@ impl Version {
     pub fn is_prerelease(&self) -> bool {
         self.0.is_prerelease()
     }
+
+    /// Whether both are stable, or both are prereleases of one kind: `1.0.0-rc.1` and `2.0.0-rc.7`, which begin with the
+    /// same letters.
+    pub fn is_of_same_class(&self, other: &Self) -> bool {
+        let kind = |version: &Self| -> String {
+            let first = version.0.pre_release().first().map(ToString::to_string).unwrap_or_default();
+            first.chars().take_while(char::is_ascii_alphabetic).collect()
+        };
+        self.is_prerelease() == other.is_prerelease() && kind(self) == kind(other)
+    }
 }
 
 impl FromStr for Version {
@@ -68,6 +78,12 @@ impl Range {
     /// Whether the version lies in the range; prereleases only where the range names one, as npm does.
     pub fn contains(&self, version: &Version) -> bool {
         self.0.satisfies(&version.0)
+    }
+
+    /// Whether the version lies in the range, prereleases taken for what they are: for rules about versions, which no
+    /// prerelease should slip through.
+    pub fn contains_with_prereleases(&self, version: &Version) -> bool {
+        self.0.satisfies_with_prerelease(&version.0, true)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What operators do with accounts, tokens and trust: orders, and carrying them out.
+//! What operators do with accounts, tokens, trust and waivers: orders, and carrying them out.
 //!
 //! A data directory has one owner at a time. So an order is carried out by whoever owns it: by the command itself when no
 //! server runs, else by the server, which takes orders on a socket beside the data (`serve/control.rs`). Whoever may write into
@@ -11,13 +11,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{
     Account, Auth, Error, Imported, ListedToken, Mode, Source, TokenOrigin, TokenWish, TrustWish, TrustedPublisher,
+    random,
 };
+use crate::clock::Clock;
 use crate::npm::packument::Maintainer;
-use crate::npm::{PackageName, Pattern};
+use crate::npm::{PackageName, Pattern, Version};
+use crate::policy::Waiver;
+use crate::registry::{self, Registry, WaiverBook};
 
 /// Under whose name an operator trusts a workflow. The colon keeps it out of reach: no account may have one in its name,
 /// so nobody can become the owner of what such a workflow publishes first.
 const OPERATOR: &str = ":operator";
+
+/// A year: what is right for longer is a rule.
+const MAX_WAIVER_MINUTES: u64 = 366 * 24 * 60;
 
 /// An order. Travels as one line of JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +108,20 @@ pub enum Order {
         /// The package.
         package: PackageText,
     },
+    /// Lets a version through that the policy withholds.
+    Waive {
+        /// What, why, until when.
+        wish: WaiverWish,
+    },
+    /// Lists what was let through.
+    ListWaivers,
+    /// Takes a waiver back.
+    Unwaive {
+        /// The waiver.
+        id: String,
+        /// Who says so.
+        by: String,
+    },
     /// Ends the trust in a workflow.
     Distrust {
         /// The package.
@@ -108,6 +129,36 @@ pub enum Order {
         /// The id of the trust.
         id: String,
     },
+}
+
+/// What an operator wants to let through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaiverWish {
+    /// The package.
+    pub package: PackageText,
+    /// The version; all, where there is none.
+    pub version: Option<String>,
+    /// The rule that it lifts; the holds, where there is none.
+    pub rule: Option<String>,
+    /// Why.
+    pub reason: String,
+    /// Who says so.
+    pub by: String,
+    /// For how long.
+    pub minutes: u64,
+}
+
+/// What orders are carried out on.
+#[derive(Clone, Copy)]
+pub struct Desk<'a> {
+    /// Accounts, tokens, trust.
+    pub auth: &'a Auth,
+    /// What was let through.
+    pub waivers: &'a WaiverBook,
+    /// The time.
+    pub clock: &'a Clock,
+    /// The registry, where one runs.
+    pub registry: Option<&'a Registry>,
 }
 
 /// A package's name on its way.
@@ -170,6 +221,11 @@ pub enum Outcome {
         /// All of them, or the new one.
         publishers: Vec<TrustedPublisher>,
     },
+    /// What was let through.
+    Waivers {
+        /// All of them, or the new one.
+        waivers: Vec<Waiver>,
+    },
     /// It was not done.
     Refused {
         /// For people.
@@ -218,8 +274,8 @@ pub struct TokenLine {
 }
 
 /// Carries an order out. What cannot be done is an outcome too.
-pub async fn carry_out(auth: &Auth, order: Order) -> Outcome {
-    match attempt(auth, order).await {
+pub async fn carry_out(desk: Desk<'_>, order: Order) -> Outcome {
+    match attempt(desk, order).await {
         Ok(outcome) => outcome,
         Err(Refusal(why)) => Outcome::Refused { why },
     }
@@ -234,7 +290,14 @@ impl From<Error> for Refusal {
     }
 }
 
-async fn attempt(auth: &Auth, order: Order) -> Result<Outcome, Refusal> {
+impl From<registry::Error> for Refusal {
+    fn from(error: registry::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+async fn attempt(desk: Desk<'_>, order: Order) -> Result<Outcome, Refusal> {
+    let auth = desk.auth;
     match order {
         Order::AddUser { name, password, email } => auth.create_account(&name, password, &email).await.map(|_| ())?,
         Order::SetPassword { name, password } => auth.set_password(&name, password).await?,
@@ -276,6 +339,14 @@ async fn attempt(auth: &Auth, order: Order) -> Result<Outcome, Refusal> {
         Order::ListTrust { package } => {
             return Ok(Outcome::Publishers { publishers: auth.trusted_publishers(&name(&package)?).await? });
         }
+        Order::Waive { wish } => {
+            let waiver = waiver(desk, wish).await?;
+            return Ok(Outcome::Waivers { waivers: vec![desk.waivers.add(waiver).await?] });
+        }
+        Order::ListWaivers => return Ok(Outcome::Waivers { waivers: desk.waivers.list().await? }),
+        Order::Unwaive { id, by } => {
+            desk.waivers.remove(&id, &by).await?.ok_or_else(|| Refusal(format!("there is no waiver `{id}`")))?;
+        }
         Order::Distrust { package, id } => {
             if !auth.distrust(&name(&package)?, &id).await? {
                 return Err(Refusal(format!("`{package}` trusts no workflow under this id")));
@@ -283,6 +354,40 @@ async fn attempt(auth: &Auth, order: Order) -> Result<Outcome, Refusal> {
         }
     }
     Ok(Outcome::Done)
+}
+
+/// A waiver of one version is bound to the bytes and the upstream that it was looked at with, where a server runs that knows
+/// them.
+async fn waiver(desk: Desk<'_>, wish: WaiverWish) -> Result<Waiver, Refusal> {
+    let package = name(&wish.package)?;
+    let version = match &wish.version {
+        Some(text) => Some(text.parse::<Version>().map_err(|error| Refusal(error.to_string()))?),
+        None => None,
+    };
+    if wish.reason.trim().is_empty() || wish.by.trim().is_empty() {
+        return Err(Refusal("a waiver needs a reason and somebody who gives it".to_owned()));
+    }
+    if !(1..=MAX_WAIVER_MINUTES).contains(&wish.minutes) {
+        return Err(Refusal("a waiver lasts from a minute to a year".to_owned()));
+    }
+    let bound = match (desk.registry, &version) {
+        (Some(registry), Some(version)) => registry.identity_of(&package, version).await?,
+        _ => None,
+    };
+    let (upstream, integrity) = bound.map_or((None, None), |(upstream, integrity)| (Some(upstream), integrity));
+    let now = desk.clock.now();
+    Ok(Waiver {
+        id: random::id(),
+        package: package.as_str().to_owned(),
+        version: version.map(|version| version.to_string()),
+        integrity,
+        upstream,
+        rule: wish.rule,
+        reason: wish.reason,
+        by: wish.by,
+        created: now.to_string(),
+        expires: now.plus(Duration::from_mins(wish.minutes)).to_string(),
+    })
 }
 
 async fn known(auth: &Auth, user: &str) -> Result<Account, Refusal> {

@@ -11,6 +11,9 @@ impl Registry {
     /// All tags of a package, ours or an upstream's.
     pub async fn dist_tags(&self, caller: &Caller, name: &PackageName) -> Result<BTreeMap<String, String>, Error> {
         let packument = self.packument(caller, name, Form::Abbreviated).await?;
+        if let Some(judged) = &packument.judged {
+            return Ok(judged.judgement.tags.clone());
+        }
         let document = self.document_bytes(&packument).await?;
         self.off_thread(document.len(), move || {
             let document = RawObject::parse(&document).map_err(|_| Error::Damaged)?;

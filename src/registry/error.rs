@@ -7,6 +7,7 @@ use crate::npm::packument::EditError;
 use crate::npm::publish_body::BodyError;
 use crate::npm::tarball::TarballError;
 use crate::npm::{PackageName, Version};
+use crate::policy::Withheld;
 use crate::storage::{self, UpdateError};
 use crate::upstream;
 
@@ -23,6 +24,17 @@ pub struct Challenge {
     pub has_app: bool,
 }
 
+/// A version, or a whole package, that the policy withholds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The package.
+    pub name: PackageName,
+    /// The version; of a package that is withheld as a whole there is none.
+    pub version: Option<String>,
+    /// Why.
+    pub withheld: Withheld,
+}
+
 /// A refusal or a failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -37,6 +49,9 @@ pub enum Error {
         /// As it was asked for.
         wanted: String,
     },
+    /// The policy withholds it.
+    #[error("{} is withheld: {}", .0.name, .0.withheld.reason)]
+    Withheld(Box<Refused>),
     /// No such file in the package.
     #[error("{name} has no file {file}")]
     TarballNotFound {
@@ -100,6 +115,14 @@ pub enum Error {
     /// The name is a public package's and not claimed here.
     #[error("{0} exists upstream")]
     NameTakenUpstream(PackageName),
+    /// The name differs from one in use by case alone, which some file systems and most people do not see.
+    #[error("{name} differs from {other} by case alone")]
+    NameCollides {
+        /// The new name.
+        name: PackageName,
+        /// The name in use.
+        other: String,
+    },
     /// The package is an upstream's; it cannot be changed here.
     #[error("{0} is hosted elsewhere")]
     NotHosted(PackageName),

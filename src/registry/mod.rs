@@ -9,6 +9,7 @@ mod attestations;
 mod audit;
 mod dist_tags;
 mod error;
+mod explain;
 mod hosted;
 mod identity;
 mod metadata;
@@ -16,6 +17,8 @@ mod owners;
 mod packument;
 mod proxied;
 mod publish;
+mod records;
+mod screening;
 mod search;
 mod source;
 mod stars;
@@ -23,6 +26,7 @@ mod tarball;
 mod trust;
 mod unpublish;
 mod version;
+mod waivers;
 
 use std::sync::Arc;
 
@@ -32,12 +36,15 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use access::Listing;
-pub use error::{Challenge, Error};
+pub use error::{Challenge, Error, Refused};
+pub use explain::{Checked, Explanation, MAX_CHECKED, Verdict};
 pub use packument::{Encoding, Packument};
 pub use publish::{Intake, Published};
+pub use screening::{Judged, PolicyHealth};
 pub use search::{DEFAULT_SIZE, SearchRequest};
 pub use source::{Route, SourceError, Sources};
 pub use tarball::TarballBytes;
+pub use waivers::WaiverBook;
 
 // What the methods here take and give that comes from below: whoever calls them needs to look no further down.
 pub use crate::storage::{ByteRange, Download};
@@ -50,6 +57,8 @@ use crate::storage::{KeyedLocks, Store};
 use hosted::HostedHeads;
 use packument::{RenderKey, RenderWeighter};
 use proxied::ProxiedDocuments;
+use records::Records;
+use screening::Screening;
 use search::Indexer;
 use tarball::Transfers;
 
@@ -72,6 +81,12 @@ pub struct Parts {
     pub access: AccessPolicy,
     /// Claims and upstreams.
     pub sources: Sources,
+    /// Which versions are offered: the switches, and the rules to begin with.
+    pub switches: crate::policy::Switches,
+    /// `npm audit` is answered from the advisories here.
+    pub answers_audit: bool,
+    /// See [`Parts::switches`].
+    pub rules: Vec<crate::policy::Rule>,
     /// The time.
     pub clock: Clock,
     /// Work that outlives a request.
@@ -103,6 +118,9 @@ struct Inner {
     /// behind what was committed. The store has locks of its own, which end with its write and so too early for this.
     documents: KeyedLocks<PackageName>,
     proxied: ProxiedDocuments,
+    screening: Screening,
+    answers_audit: bool,
+    records: Records,
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
     transfers: Transfers,
     indexer: Indexer,
@@ -115,12 +133,29 @@ struct Inner {
 impl Registry {
     /// Puts the parts together. Reads nothing.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, auth, access, sources, clock, tasks, limits, cache_bytes, search } = parts;
+        let Parts {
+            store,
+            auth,
+            access,
+            sources,
+            switches,
+            rules,
+            answers_audit,
+            clock,
+            tasks,
+            limits,
+            cache_bytes,
+            search,
+        } = parts;
+        let waivers = WaiverBook::new(store.clone(), clock.clone());
         Self {
             inner: Arc::new(Inner {
                 heads: HostedHeads::default(),
                 documents: KeyedLocks::default(),
                 proxied: ProxiedDocuments::new(tasks.clone()),
+                answers_audit,
+                screening: Screening::new(switches, rules, waivers),
+                records: Records::default(),
                 rendered: byte_cache(cache_bytes, RenderWeighter),
                 transfers: Transfers::new(tasks.clone()),
                 indexer: Indexer::new(search),

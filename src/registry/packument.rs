@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quick_cache::Weighter;
 
+use super::screening::{Judged, withheld_error};
 use super::source::Route;
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
@@ -43,6 +44,8 @@ pub struct Packument {
     pub modified: Option<Timestamp>,
     /// An upstream's document that could not be revalidated now.
     pub is_stale: bool,
+    /// What the policy says of it, where it has anything to say.
+    pub(super) judged: Option<Arc<Judged>>,
     revision: String,
     origin: Origin,
 }
@@ -58,6 +61,8 @@ enum Origin {
 pub(super) struct RenderKey {
     name: PackageName,
     revision: String,
+    /// The fingerprint of what is offered.
+    selection: String,
     base: Arc<str>,
     form: Form,
     encoding: Encoding,
@@ -81,8 +86,48 @@ impl Packument {
             Form::Full => "full",
             Form::Abbreviated => "abbreviated",
         };
-        let text = format!("{RENDERER}\n{}\n{form}\n{base}\n{}", self.name, self.revision);
+        let mut text = format!("{RENDERER}\n{}\n{form}\n{base}\n{}", self.name, self.revision);
+        if let Some(selection) = self.selection() {
+            text.push_str("\nwithout ");
+            text.push_str(selection);
+        }
         sha256_hex(text.as_bytes())[..32].to_owned()
+    }
+
+    /// The fingerprint of what is offered; `None` where all is.
+    fn selection(&self) -> Option<&str> {
+        self.judged.as_ref().map(|judged| judged.fingerprint.as_str()).filter(|fingerprint| !fingerprint.is_empty())
+    }
+
+    /// One line for who is steered to another version than the package's owner tags as `latest`.
+    pub fn notice(&self) -> Option<String> {
+        let judgement = &self.judged.as_ref()?.judgement;
+        let moved = judgement.moved.iter().find(|moved| moved.tag == "latest")?;
+        let withheld = judgement.withheld.get(&moved.from)?;
+        let instead = moved.to.as_deref().map_or_else(String::new, |to| format!(", {to} is offered in its place"));
+        let until = withheld.available_at.map_or_else(String::new, |at| format!(" until {at}"));
+        let text = format!("{}@{} is withheld{until}{instead}: {}", self.name, moved.from, withheld.reason);
+        Some(text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect())
+    }
+
+    /// With what the policy says of it. A document that changes with the clock has no date of its last change.
+    ///
+    /// # Errors
+    /// [`Error::Withheld`] when nothing is left: an empty document would be misread.
+    fn judged(mut self, judged: Option<Arc<Judged>>) -> Result<Self, Error> {
+        if let Some(judged) = &judged {
+            let judgement = &judged.judgement;
+            if judgement.offered == 0
+                && let Some(withheld) = judgement.most_telling()
+            {
+                return Err(withheld_error(&self.name, None, withheld));
+            }
+            if !judgement.withheld.is_empty() {
+                self.modified = None;
+            }
+        }
+        self.judged = judged;
+        Ok(self)
     }
 }
 
@@ -94,28 +139,34 @@ impl Registry {
             if !head.exists {
                 return Err(Error::PackageNotFound(name.clone()));
             }
-            return Ok(Packument {
+            let found = Packument {
                 name: name.clone(),
                 form,
                 modified: head.modified,
                 is_stale: false,
+                judged: None,
                 revision: head.revision.clone(),
                 origin: Origin::Hosted,
-            });
+            };
+            return found.judged(self.judged_hosted(name, &head.revision).await?);
         }
         self.authorize(caller, Action::Read, name, &[])?;
         let Route::Upstream(upstream) = self.inner.sources.route(name) else {
             return Err(Error::PackageNotFound(name.clone()));
         };
-        let found = self.proxied_document(upstream, name, form).await?;
-        Ok(Packument {
+        let found = self.datable_document(upstream, name, form).await?;
+        let (kept_form, revision) = (found.document.form, found.document.revision.clone());
+        let judged = self.judged_upstream(upstream, name, kept_form, &revision).await?;
+        let found = Packument {
             name: name.clone(),
             form,
             modified: found.document.modified,
             is_stale: found.is_stale,
-            revision: found.document.revision.clone(),
-            origin: Origin::Upstream { upstream: upstream.clone(), kept_form: found.document.form },
-        })
+            judged: None,
+            revision,
+            origin: Origin::Upstream { upstream: upstream.clone(), kept_form },
+        };
+        found.judged(judged)
     }
 
     /// The bytes of a packument for a client. `base` is the public URL without trailing slash.
@@ -123,6 +174,7 @@ impl Registry {
         let key = RenderKey {
             name: packument.name.clone(),
             revision: packument.revision.clone(),
+            selection: packument.selection().unwrap_or_default().to_owned(),
             base: base.into(),
             form: packument.form,
             encoding,
@@ -147,10 +199,23 @@ impl Registry {
                 self.proxied_revision(upstream, &packument.name, *kept_form, &packument.revision).await?
             }
         };
-        let (name, form, base) = (packument.name.clone(), packument.form, base.to_owned());
+        let (packument, base) = (packument.clone(), base.to_owned());
         self.off_thread(bytes.len(), move || {
-            let links = render::Links { base: &base, name: &name };
-            render::packument(&bytes, form, links).map(Bytes::from).map_err(|_| Error::Damaged)
+            let links = render::Links { base: &base, name: &packument.name };
+            let judgement = packument.judged.as_ref().map(|judged| &judged.judgement);
+            let rendered = match judgement.filter(|judgement| !judgement.withheld.is_empty()) {
+                None => render::packument(&bytes, packument.form, links, None),
+                Some(judgement) => {
+                    let selection = render::Selection {
+                        leaves_out: &|number| judgement.withheld.contains_key(number),
+                        tags: &judgement.tags,
+                        newest: judgement.newest_offered,
+                        restrictions: &judgement.restrictions(&packument.name),
+                    };
+                    render::packument(&bytes, packument.form, links, Some(&selection))
+                }
+            };
+            rendered.map(Bytes::from).map_err(|_| Error::Damaged)
         })
         .await
     }

@@ -222,6 +222,17 @@ impl Registry {
         Ok((id(wanted), None))
     }
 
+    /// What is at hand of a document, however old, without asking the upstream.
+    pub(super) async fn remembered_document(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        wanted: Form,
+    ) -> Result<Option<Arc<ProxiedDocument>>, Error> {
+        let (_, remembered) = self.best_remembered(upstream, name, wanted).await?;
+        Ok(remembered.map(|remembered| remembered.document))
+    }
+
     /// What the store has of a document.
     async fn stored(&self, id: &DocumentId) -> Result<Option<Remembered>, Error> {
         let Some(header) = self.stored_header(id).await? else { return Ok(None) };

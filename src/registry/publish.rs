@@ -5,6 +5,7 @@
 //! crash before it leaves a tarball that nobody knows, and a repeated request succeeds.
 
 use std::io::Read;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -209,6 +210,13 @@ impl Registry {
         }
         self.authorize(caller, Action::Create, name, &[])?;
         name.check_new()?;
+        let collision = {
+            let in_use = self.names_in_use().await.read().unwrap_or_else(PoisonError::into_inner);
+            in_use.iter().find(|other| other.eq_ignore_ascii_case(name.as_str()) && *other != name.as_str()).cloned()
+        };
+        if let Some(other) = collision {
+            return Err(Error::NameCollides { name: name.clone(), other });
+        }
         // A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how
         // dependency confusion begins.
         if let Route::Upstream(upstream) = self.inner.sources.route(name) {
@@ -249,7 +257,9 @@ impl Registry {
             document.publish(&publication, now)?;
             Ok((Some(document), ()))
         })
-        .await
+        .await?;
+        self.note_name_in_use(name);
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,7 @@ use crate::keys;
 use crate::npm::packument::HostedPackument;
 use crate::npm::search_result::{self, Found, Links, Person, SearchEntry};
 use crate::npm::{PackageName, RawObject, SearchQuery, Timestamp};
+use crate::policy::Cause;
 use crate::search::SearchIndex;
 use crate::storage;
 use crate::upstream;
@@ -147,11 +148,41 @@ impl Registry {
         for object in page.objects {
             let name = RawObject::from_raw(&object).and_then(|object| object.object("package")?.text("name"));
             let Some(name) = name else { continue };
-            if self.upstream_of(&name).await?.is_some_and(|own| own.name() == upstream.name()) {
+            if self.upstream_of(&name).await?.is_some_and(|own| own.name() == upstream.name())
+                && self.is_shown(upstream, &name, &object)?
+            {
                 kept.push(object);
             }
         }
         Ok(UpstreamPage { objects: kept, total: page.total })
+    }
+
+    /// Whether the policy lets a found package be shown: a result names one version, with its date, and is judged like a
+    /// document that has only that one. Nothing is asked for it.
+    fn is_shown(&self, upstream: &upstream::Upstream, name: &str, object: &RawValue) -> Result<bool, Error> {
+        let (Ok(name), Some(object)) = (name.parse::<PackageName>(), RawObject::from_raw(object)) else {
+            return Ok(false);
+        };
+        let package = object.object("package").unwrap_or_default();
+        let Some(number) = package.text("version") else { return Ok(true) };
+        let date = package.text("date").unwrap_or_default();
+        let document = json!({
+            "dist-tags": { "latest": number },
+            "time": { number.as_str(): date },
+            "versions": { number.as_str(): {} },
+        });
+        let withheld = self.judged_alone(upstream, &name, document.to_string().as_bytes())?;
+        // One that is only young is found, and installed in an older version.
+        Ok(!withheld.is_some_and(|withheld| matches!(withheld.cause, Cause::Malicious | Cause::Denied)))
+    }
+
+    /// The names of hosted packages, as many as the index tells at once.
+    pub(super) async fn hosted_names(&self, most: usize) -> BTreeSet<String> {
+        let index = Arc::clone(&self.inner.indexer.index);
+        match spawn_blocking(move || index.names(None, most, &|_| true)).await {
+            Ok(Ok(entries)) => entries.into_iter().map(|entry| entry.name.as_str().to_owned()).collect(),
+            _ => BTreeSet::new(),
+        }
     }
 
     /// The listing of `GET /-/all` in pieces, for npm 6 and older.

@@ -14,12 +14,15 @@ use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::proxied::ProxiedDocument;
+use super::screening::{require_offered, withheld_error};
 use super::source::Route;
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::keys::{self, Key};
 use crate::npm::packument::HostedPackument;
 use crate::npm::{Form, Integrity, PackageName, RawObject, Version, render};
+use crate::policy::Origin;
 use crate::storage::{self, Download, Durability, Existing, Follower, Upload};
 use crate::upstream::single_flight::SingleFlight;
 use crate::upstream::{self, Upstream};
@@ -114,6 +117,8 @@ impl Registry {
         let number = render::version_in_file_name(name, file).ok_or_else(not_found)?;
         let version: Version = number.parse().map_err(|_| not_found())?;
         if let Some(head) = head {
+            let judged = self.judged_hosted(name, &head.revision).await?;
+            require_offered(judged.as_ref(), name, &version.to_string())?;
             let key = self.hosted_tarball_key(name, &version, &head.revision).await?.ok_or_else(not_found)?;
             let download = match self.inner.store.open_object(&key).await {
                 Err(storage::Error::NotFound) => return Err(not_found()),
@@ -164,6 +169,7 @@ impl Registry {
         version: &Version,
         not_found: impl Fn() -> Error,
     ) -> Result<TarballBytes, Error> {
+        self.require_offered_at_hand(upstream, name, version).await?;
         let key = keys::cached_tarball(upstream.cache_name(), name, version);
         match self.inner.store.open_object(&key).await {
             Ok(download) => return Ok(TarballBytes::Stored(download)),
@@ -176,8 +182,11 @@ impl Registry {
         let Some(expected) = self.expected_tarball(upstream, name, number, version).await? else {
             return Err(not_found());
         };
+        // It may be in a document that is newer than the one at hand.
+        self.require_offered_now(upstream, name, version).await?;
         let (this, upstream, flight_key) = (self.clone(), upstream.clone(), key.clone());
-        let start = async move { this.start_transfer(&upstream, flight_key, expected).await.map_err(Arc::new) };
+        let wanted = (name.clone(), version.clone());
+        let start = async move { this.start_transfer(&upstream, flight_key, expected, wanted).await.map_err(Arc::new) };
         match self.inner.transfers.starts.run(key.clone(), start).await.map_err(|_| Error::Interrupted)? {
             Ok(Start::Running(transfer)) => Ok(transfer.into_bytes()),
             Ok(Start::Kept) => Ok(TarballBytes::Stored(self.inner.store.open_object(&key).await?)),
@@ -185,6 +194,64 @@ impl Registry {
             Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => Err(not_found()),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
         }
+    }
+
+    /// Refuses a version that is withheld, before anything is given out or asked for. By the document at hand, however old:
+    /// what is kept is given out without a question to the upstream, and also when there is none to be asked.
+    async fn require_offered_at_hand(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+    ) -> Result<(), Error> {
+        self.policy_loaded().await;
+        // What was malicious is often gone from the document, and may still be kept here.
+        if let Some(withheld) = self.policy().malicious(name, version) {
+            return Err(withheld_error(name, Some(&version.to_string()), &withheld));
+        }
+        let at_hand = self.kept_document(upstream, name).await?;
+        // One without dates tells too little where dates decide.
+        match at_hand.filter(|document| self.is_datable(upstream, name, document)) {
+            Some(document) => match self.require_offered_in(upstream, name, &document, version).await {
+                Err(Error::Superseded | Error::Damaged) => {}
+                other => return other,
+            },
+            None if !self.policy().concerns(Origin::Upstream(upstream.name()), name) => return Ok(()),
+            None => {}
+        }
+        match self.require_offered_now(upstream, name, version).await {
+            // What is kept was delivered before; what is not cannot be had now in any case.
+            Err(Error::Upstream(error)) if error.is_transient() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// As [`Registry::require_offered_at_hand`], by the upstream's document as it is now.
+    async fn require_offered_now(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+    ) -> Result<(), Error> {
+        for _ in 0..2 {
+            let found = self.datable_document(upstream, name, Form::Abbreviated).await?;
+            match self.require_offered_in(upstream, name, &found.document, version).await {
+                Err(Error::Superseded) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Superseded)
+    }
+
+    async fn require_offered_in(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        document: &ProxiedDocument,
+        version: &Version,
+    ) -> Result<(), Error> {
+        let judged = self.judged_upstream(upstream, name, document.form, &document.revision).await?;
+        require_offered(judged.as_ref(), name, &version.to_string())
     }
 
     /// What the document says of the version's tarball. A version that the kept document lacks may have been
@@ -205,7 +272,7 @@ impl Registry {
         if kept.is_some() || found.is_stale || is_young {
             return Ok(kept);
         }
-        let renewed = self.proxied_document_anew(upstream, name, Form::Abbreviated).await?;
+        let renewed = self.proxied_document_anew(upstream, name, found.document.form).await?;
         if renewed.document.revision == found.document.revision {
             return Ok(None);
         }
@@ -236,7 +303,13 @@ impl Registry {
 
     /// Asks the upstream for the file and starts the task that brings it in. Returns as soon as the answer's head is
     /// there.
-    async fn start_transfer(&self, upstream: &Upstream, key: Key, expected: Expected) -> Result<Start, Error> {
+    async fn start_transfer(
+        &self,
+        upstream: &Upstream,
+        key: Key,
+        expected: Expected,
+        (name, version): (PackageName, Version),
+    ) -> Result<Start, Error> {
         // Between the caller's look and this flight another fetch may have started, or even ended. It is in the list
         // until its bytes have their key, so this order misses none.
         if let Some(running) = self.inner.transfers.running(&key) {
@@ -254,10 +327,15 @@ impl Registry {
         running.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), transfer.clone());
         let registered = Registered { running, key: key.clone() };
         let integrity = expected.integrity;
+        let (this, upstream) = (self.clone(), upstream.clone());
         self.inner.tasks.spawn(async move {
-            let _registered = registered;
-            if let Err(error) = bring_in(body.stream, upload, &integrity, &key).await {
-                tracing::warn!(storage.key = %key, cause = %error, "an upstream's tarball was not kept");
+            let brought = bring_in(body.stream, upload, &integrity, &key).await;
+            drop(registered);
+            match brought {
+                Ok(()) => this.note_served(&upstream, &name, &version).await,
+                Err(error) => {
+                    tracing::warn!(storage.key = %key, cause = %error, "an upstream's tarball was not kept");
+                }
             }
         });
         Ok(Start::Running(transfer))

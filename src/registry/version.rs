@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::screening::require_offered;
 use super::{Error, Registry};
 use crate::auth::Caller;
 use crate::npm::{Form, PackageName, Range, RawObject, Version, render};
@@ -13,12 +14,28 @@ impl Registry {
         let packument = self.packument(caller, name, Form::Full).await?;
         let document = self.document_bytes(&packument).await?;
         let (name, wanted, base) = (name.clone(), wanted.to_owned(), base.to_owned());
+        let judged = packument.judged.clone();
         self.off_thread(document.len(), move || {
             let document = RawObject::parse(&document).map_err(|_| Error::Damaged)?;
-            let (tags, versions) =
+            let (mut tags, mut versions) =
                 (document.object("dist-tags").unwrap_or_default(), document.object("versions").unwrap_or_default());
             let missing = || Error::VersionNotFound { name: name.clone(), wanted: wanted.clone() };
-            let number = resolve(&tags, &versions, &wanted).ok_or_else(missing)?;
+            let meant = resolve(&tags, &versions, &wanted);
+            if let Some(judged) = &judged {
+                let judgement = &judged.judgement;
+                versions.retain(|number, _| !judgement.withheld.contains_key(number));
+                tags = RawObject::default();
+                judgement.tags.iter().for_each(|(tag, number)| tags.put_text(tag, number));
+            }
+            let offered = resolve(&tags, &versions, &wanted).filter(|number| versions.get(number).is_some());
+            let number = match (offered, &meant) {
+                (Some(number), _) => number,
+                (None, Some(meant)) => {
+                    require_offered(judged.as_ref(), &name, meant)?;
+                    return Err(missing());
+                }
+                (None, None) => return Err(missing()),
+            };
             let raw = versions.get(&number).ok_or_else(missing)?;
             let links = render::Links { base: &base, name: &name };
             render::version(&number, raw, links).map(Bytes::from).map_err(|_| Error::Damaged)

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::operator::{self, Order, Outcome};
+use crate::operator::{self, Desk, Order, Outcome};
 
 /// An htpasswd file of a hundred thousand lines.
 const MAX_ORDER_BYTES: u64 = 16 << 20;
@@ -73,7 +73,11 @@ async fn serve(app: &App, stream: UnixStream) -> io::Result<()> {
     let mut reader = BufReader::new(reader.take(MAX_ORDER_BYTES));
     tokio::time::timeout(ORDER_TIMEOUT, reader.read_line(&mut line)).await.map_err(io::Error::other)??;
     let outcome = match serde_json::from_str::<Order>(&line) {
-        Ok(order) => operator::carry_out(app.registry.auth(), order).await,
+        Ok(order) => {
+            let (registry, clock) = (&app.registry, &app.clock);
+            let desk = Desk { auth: registry.auth(), waivers: registry.waivers(), clock, registry: Some(registry) };
+            operator::carry_out(desk, order).await
+        }
         Err(_) => Outcome::Refused {
             why: "the order cannot be understood: server and command are of different versions".to_owned(),
         },

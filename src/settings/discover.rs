@@ -43,6 +43,34 @@ pub fn machine_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
+/// What the account is called that this runs as.
+#[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
+pub fn account_name() -> Option<String> {
+    ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok()).filter(|name| !name.is_empty())
+}
+
+/// The token that npm would send to a registry: from the npmrc file of this directory, then from the user's. `${NAME}` in it
+/// is a variable's value.
+pub fn npm_token(registry: &Url) -> Option<String> {
+    let key = registry.as_str().split_once(':').map(|(_, rest)| format!("{rest}:_authToken"))?;
+    [Some(PathBuf::from(".npmrc")), user_npmrc()].into_iter().flatten().find_map(|file| {
+        let text = std::fs::read_to_string(file).ok()?;
+        let value = text.lines().find_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            (name.trim() == key).then(|| value.trim().trim_matches('"').to_owned())
+        })?;
+        Some(expanded(&value)).filter(|token| !token.is_empty())
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
+fn expanded(value: &str) -> String {
+    match value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        Some(name) => std::env::var(name).unwrap_or_default(),
+        None => value.to_owned(),
+    }
+}
+
 /// The registry that npm uses on this machine: the variable `npm_config_registry`, the npmrc files of this directory
 /// and of the user, then npm itself, which also knows its global files.
 #[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]

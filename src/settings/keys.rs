@@ -9,9 +9,11 @@ use toml::Value;
 use url::Url;
 
 use super::rules::rules;
-use super::{Auto, DEFAULT_UPSTREAM, GitHub, RegistrationSetting, Settings, UpstreamSettings};
+use super::{AdvisorySource, Auto, DEFAULT_UPSTREAM, GitHub, RegistrationSetting, Settings, UpstreamSettings};
+use crate::advisories::Severity;
 use crate::auth::{IssuerKind, IssuerSettings, Registration};
 use crate::npm::Pattern;
+use crate::policy::{Control, UpstreamSwitches};
 use crate::providers;
 use crate::secret::Secret;
 use crate::upstream;
@@ -432,6 +434,132 @@ pub static KEYS: &[KeyInfo] = &[
         }
     ),
     key!(
+        "upstreams.*.hold_hours",
+        "as `policy.hold_hours`",
+        "How long its releases are held, where that is not the common time. `0` for a registry of your own.",
+        |draft, name, value| {
+            draft.switches_of(name).hold = Some(hours(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "upstreams.*.trust_dates",
+        "true",
+        "Whether its dates of publication are believed. Where not, a version's age counts from when it was first seen here.",
+        |draft, name, value| {
+            draft.switches_of(name).trust_dates = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.hold_hours",
+        "72",
+        "How long releases of upstreams are held before they are offered. See [policy.md](policy.md).",
+        |draft, _, value| {
+            draft.settings.policy.switches.hold = hours(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.hold",
+        "\"enforce\"",
+        "Whether young releases are withheld (`enforce`), only noted (`observe`) or not looked at (`off`).",
+        |draft, _, value| {
+            draft.settings.policy.switches.hold_control = control(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.new_dependencies",
+        "\"enforce\"",
+        "The same for versions that newly add a dependency which is itself held.",
+        |draft, _, value| {
+            draft.settings.policy.switches.closure = control(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.look_alikes",
+        "\"observe\"",
+        "The same for packages never asked for before whose name looks like one in use.",
+        |draft, _, value| {
+            draft.settings.policy.switches.look_alikes = control(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.keep_served",
+        "true",
+        "Whether a version that was delivered stays offered when a hold would take it back.",
+        |draft, _, value| {
+            draft.settings.policy.switches.keep_served = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.block_vulnerable",
+        "\"never\"",
+        "From which severity on vulnerable versions are withheld: `never`, `low`, `moderate`, `high` or `critical`. Malicious ones always are.",
+        |draft, _, value| {
+            draft.settings.policy.switches.block_vulnerable = match text(value)?.as_str() {
+                "never" => None,
+                "low" => Some(Severity::Low),
+                "moderate" => Some(Severity::Moderate),
+                "high" => Some(Severity::High),
+                "critical" => Some(Severity::Critical),
+                other => return Err(format!("`{other}` is not `never`, `low`, `moderate`, `high` or `critical`")),
+            };
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.only_fixable",
+        "true",
+        "Whether of vulnerable versions only those are withheld for which a fix exists.",
+        |draft, _, value| {
+            draft.settings.policy.switches.only_fixable = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "policy.rules",
+        "\"policy.toml\", where there is one",
+        "The file with rules of your own. It is read again when it changes.",
+        |draft, _, value| {
+            draft.settings.policy.rules_file = text(value)?.into();
+            draft.settings.policy.has_named_rules = true;
+            Ok(())
+        }
+    ),
+    key!(
+        "advisories.source",
+        "none",
+        "Where malicious and vulnerable versions are known from: OSV records of the npm ecosystem as the URL or the path of a zip archive, or the path of a directory. Without one nothing is known, and only the hold protects.",
+        |draft, _, value| {
+            let text = text(value)?;
+            let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+            if url.as_ref().is_some_and(|url| !url.username().is_empty() || url.password().is_some()) {
+                return Err("must not have credentials in it: the address is logged".to_owned());
+            }
+            draft.settings.advisories.source =
+                Some(url.map_or_else(|| AdvisorySource::Path(text.into()), AdvisorySource::Url));
+            Ok(())
+        }
+    ),
+    key!("advisories.refresh_seconds", "3600", "How often the source is looked at.", |draft, _, value| {
+        draft.settings.advisories.refresh = Duration::from_secs(bytes(value)?.max(1));
+        Ok(())
+    }),
+    key!(
+        "advisories.answer_audit",
+        "false",
+        "Whether `npm audit` is answered from the advisories here, without asking an upstream. Works offline.",
+        |draft, _, value| {
+            draft.settings.advisories.answer_audit = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
         "log.level",
         "\"info\"",
         "What is logged: `error`, `warn`, `info`, `debug`, or by module as in `info,holdfast::upstream=debug`.",
@@ -455,6 +583,11 @@ impl Draft {
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut upstream::Settings) + 'static) {
         self.upstream(name).changes.push(Change(Box::new(change)));
+    }
+
+    fn switches_of(&mut self, name: &str) -> &mut UpstreamSwitches {
+        let all = &mut self.settings.policy.switches.upstreams;
+        all.entry(name.to_owned()).or_insert(UpstreamSwitches { hold: None, trust_dates: true })
     }
 
     fn github(&mut self) -> &mut GitHubDraft {
@@ -545,6 +678,13 @@ impl Draft {
                 self.settings.upstreams.push(UpstreamSettings { client, packages });
             }
         }
+        let switches = &self.settings.policy.switches.upstreams;
+        let is_there = |name: &String| self.settings.upstreams.iter().any(|upstream| upstream.client.name == *name);
+        if self.settings.packages.proxy {
+            missing.extend(
+                switches.keys().filter(|name| !is_there(name)).map(|name| format!("`upstreams.{name}.url` is missing")),
+            );
+        }
         (self.settings, missing)
     }
 }
@@ -616,6 +756,23 @@ pub(super) fn boolean(value: &Value) -> Result<bool, String> {
         Value::Boolean(value) => Ok(*value),
         Value::String(text) => text.parse().map_err(|_| format!("`{text}` is not `true` or `false`")),
         other => Err(format!("must be `true` or `false`, not {}", other.type_str())),
+    }
+}
+
+/// A number of hours, ten years at most.
+fn hours(value: &Value) -> Result<Duration, String> {
+    match bytes(value)? {
+        hours @ 0..=87_600 => Ok(Duration::from_hours(hours)),
+        _ => Err("must be at most 87600, which is ten years".to_owned()),
+    }
+}
+
+fn control(value: &Value) -> Result<Control, String> {
+    match text(value)?.as_str() {
+        "enforce" => Ok(Control::Enforce),
+        "observe" => Ok(Control::Observe),
+        "off" => Ok(Control::Off),
+        other => Err(format!("`{other}` is not `enforce`, `observe` or `off`")),
     }
 }
 

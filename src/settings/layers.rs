@@ -54,6 +54,11 @@ impl Mistake {
     pub(super) fn in_rules(text: &str) -> Self {
         Self { text: text.to_owned(), origin: Origin::Together }
     }
+
+    /// A mistake in a file that the settings name.
+    pub(super) fn in_file(text: &str, path: &Path) -> Self {
+        Self { text: text.to_owned(), origin: Origin::File(path.to_owned()) }
+    }
 }
 
 /// The values of one origin, by dotted key.

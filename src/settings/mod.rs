@@ -7,6 +7,7 @@ mod discover;
 mod keys;
 mod layers;
 mod older_system;
+mod policy;
 mod rules;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -16,9 +17,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
-pub use discover::{DiscoverError, Discovered, default_upstream, machine_name, remember, user_npmrc};
+pub use discover::{
+    DiscoverError, Discovered, account_name, default_upstream, machine_name, npm_token, remember, user_npmrc,
+};
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
+pub use policy::{AdvisorySettings, AdvisorySource, PolicySettings, RulesError};
 
 use crate::auth::{
     self, AccessPolicy, AccessPolicySettings, GitHubSettings, GroupNeeds, IssuerKind, IssuerSettings, Principal,
@@ -57,6 +61,10 @@ pub struct Settings {
     pub packages: Packages,
     /// Other registries.
     pub upstreams: Vec<UpstreamSettings>,
+    /// Which versions are offered.
+    pub policy: PolicySettings,
+    /// What is known to be malicious or vulnerable, and where that is known from.
+    pub advisories: AdvisorySettings,
     /// Logs.
     pub log: Log,
 }
@@ -200,6 +208,8 @@ impl Default for Settings {
             issuers: known_issuers(),
             packages: Packages { claims: Vec::new(), proxy: true },
             upstreams: Vec::new(),
+            policy: PolicySettings::default(),
+            advisories: AdvisorySettings::default(),
             log: Log { level: "info".to_owned(), json: false },
         }
     }
@@ -268,10 +278,15 @@ impl Settings {
         }
         let mut loaded = layers::merge(layers, mistakes)?;
         older_system::finish(&mut loaded.settings, &loaded.shown);
-        match loaded.settings.access_policy() {
-            Ok(_) => Ok(loaded),
-            Err(errors) => Err(errors.iter().map(|error| Mistake::in_rules(&error.to_string())).collect()),
+        let mut mistakes: Vec<Mistake> = match loaded.settings.access_policy() {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(|error| Mistake::in_rules(&error.to_string())).collect(),
+        };
+        if let Err(error) = loaded.settings.policy_rules() {
+            let path = &loaded.settings.policy.rules_file;
+            mistakes.extend(error.lines().iter().map(|line| Mistake::in_file(line, path)));
         }
+        if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes) }
     }
 
     /// Whether anybody may read without an account.

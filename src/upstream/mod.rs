@@ -31,6 +31,7 @@ use url::Url;
 use self::client::{Client, Kind, Request, header_text, is_html};
 use crate::clock::Clock;
 use crate::npm::integrity::sha256_hex;
+use crate::npm::signature::SigningKey;
 use crate::npm::{Form, PackageName, RawObject, Timestamp, Version};
 
 pub use self::address::is_public;
@@ -254,6 +255,22 @@ impl Upstream {
         request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.body = Some(json_body);
         self.service(request).await
+    }
+
+    /// The keys that it signs its versions with.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a registry that signs nothing.
+    pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, Error> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            keys: Vec<SigningKey>,
+        }
+        let answer =
+            self.report(Request::document(Method::GET, self.url_of("-/npm/v1/keys")?, "application/json")).await?;
+        let answer: Answer =
+            serde_json::from_slice(&answer).map_err(|_| Error::BadAnswer("keys that cannot be read"))?;
+        Ok(answer.keys)
     }
 
     /// The attestations of a version, a JSON object in npm's wire form.

@@ -4,30 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::app::{TestApp, path_of, refused};
 use crate::support::http::publish_document;
-use crate::support::tarballs::{self, Tarball};
-
-const PREDICATE: &str = "https://slsa.dev/provenance/v1";
-
-/// A bundle that speaks of a package and of bytes. Its signature is of no concern to the registry.
-fn bundle(name: &str, version: &str, bytes: &[u8]) -> Value {
-    let sha512 = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, bytes);
-    let hex: Vec<String> = sha512.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let statement = json!({
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": format!("pkg:npm/{}@{version}", name.replacen('@', "%40", 1)), "digest": { "sha512": hex.concat() } }],
-        "predicateType": PREDICATE,
-        "predicate": {},
-    });
-    json!({
-        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
-        "verificationMaterial": { "certificate": { "rawBytes": "AAAA" } },
-        "dsseEnvelope": {
-            "payload": tarballs::base64(statement.to_string().as_bytes()),
-            "payloadType": "application/vnd.in-toto+json",
-            "signatures": [{ "sig": "AAAA", "keyid": "" }],
-        },
-    })
-}
+use crate::support::signing::{PREDICATE, provenance};
+use crate::support::tarballs::Tarball;
 
 fn with_bundle(tarball: &Tarball, text: &str) -> Value {
     let mut document = publish_document(tarball, "latest");
@@ -45,7 +23,7 @@ async fn a_bundle_is_kept_and_served_where_the_document_says() {
     let alice = app.user("alice").await;
     for name in ["@acme/tool", "plain"] {
         let tarball = Tarball::new(name, "1.0.0");
-        let sent = bundle(name, "1.0.0", &tarball.bytes());
+        let sent = provenance(name, "1.0.0", &tarball.bytes());
         alice.put(&path_of(name), &with_bundle(&tarball, &sent.to_string())).await.ok();
         for answer in [app.anybody().get(&path_of(name)).await, app.anybody().get_abbreviated(&path_of(name)).await] {
             let attestations = answer.ok().json()["versions"]["1.0.0"]["dist"]["attestations"].clone();
@@ -89,12 +67,12 @@ async fn a_bundle_that_speaks_of_something_else_is_refused() {
     let alice = app.user("alice").await;
     let tarball = Tarball::new("@acme/tool", "1.0.0");
     let bytes = tarball.bytes();
-    let mut garbled = bundle("@acme/tool", "1.0.0", &bytes);
+    let mut garbled = provenance("@acme/tool", "1.0.0", &bytes);
     garbled["dsseEnvelope"]["payload"] = json!("!!!");
     for (what, text) in [
-        ("another package", bundle("@acme/other", "1.0.0", &bytes).to_string()),
-        ("another version", bundle("@acme/tool", "1.0.1", &bytes).to_string()),
-        ("another tarball", bundle("@acme/tool", "1.0.0", b"other").to_string()),
+        ("another package", provenance("@acme/other", "1.0.0", &bytes).to_string()),
+        ("another version", provenance("@acme/tool", "1.0.1", &bytes).to_string()),
+        ("another tarball", provenance("@acme/tool", "1.0.0", b"other").to_string()),
         ("an unreadable statement", garbled.to_string()),
         ("no statement", json!({}).to_string()),
         ("no JSON", "provenance".to_owned()),
@@ -112,7 +90,7 @@ async fn a_bundle_goes_with_its_version() {
     let app = TestApp::new();
     let alice = app.user("alice").await;
     let tarball = Tarball::new("plain", "1.0.0");
-    let sent = bundle("plain", "1.0.0", &tarball.bytes());
+    let sent = provenance("plain", "1.0.0", &tarball.bytes());
     alice.put("/plain", &with_bundle(&tarball, &sent.to_string())).await.ok();
     let revision = alice.revision("plain").await;
     alice.delete(&format!("/plain/-rev/{revision}")).await.ok();

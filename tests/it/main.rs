@@ -41,6 +41,7 @@ mod login;
 mod operator;
 mod owners;
 mod packument;
+mod policy;
 mod profile;
 mod proxied;
 mod publish;

@@ -67,7 +67,8 @@ fn document(name: &str, tarball: &Tarball, tarball_url: &str) -> Value {
     manifest["dist"] =
         json!({ "integrity": tarballs::integrity(&bytes), "shasum": tarballs::shasum(&bytes), "tarball": tarball_url });
     let version = manifest["version"].as_str().unwrap().to_owned();
-    json!({ "name": name, "dist-tags": { "latest": version }, "versions": { version: manifest } })
+    let modified = "2020-01-01T00:00:00.000Z";
+    json!({ "name": name, "modified": modified, "dist-tags": { "latest": version }, "versions": { version: manifest } })
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use holdfast::app::App;
 use holdfast::auth::Registration;
 use holdfast::clock::Clock;
 use holdfast::http::{HttpService, Peer};
+use holdfast::operator::Desk;
 use holdfast::settings::{Auto, RegistrationSetting, Settings, UpstreamSettings};
 use holdfast::storage::{self, FaultPlan, Store};
 use reqwest::{Method, StatusCode};
@@ -88,6 +89,18 @@ impl TestApp {
             }
         };
         Self::over(directory, settings, clock, store)
+    }
+
+    /// Where an operator's orders are carried out.
+    pub(crate) fn desk(&self) -> Desk<'_> {
+        let registry = &self.app.registry;
+        let (auth, waivers) = (registry.auth(), registry.waivers());
+        Desk { auth, waivers, clock: &self.app.clock, registry: Some(registry) }
+    }
+
+    /// Changes the settings of the next start, see [`TestApp::restarted`].
+    pub(crate) fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
     }
 
     /// In front of a registry of the test's own, with these names claimed.

@@ -12,10 +12,12 @@ pub(crate) mod http;
 pub(crate) mod in_process;
 pub(crate) mod issuer;
 mod loopback;
+pub(crate) mod package;
 pub(crate) mod pages;
 pub(crate) mod recorder;
 pub(crate) mod server;
 pub(crate) mod signed_in;
+pub(crate) mod signing;
 pub(crate) mod tarballs;
 pub(crate) mod upstream;
 

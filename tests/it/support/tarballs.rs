@@ -38,6 +38,10 @@ impl Tarball {
         self
     }
 
+    pub(crate) fn has_file(&self, path: &str) -> bool {
+        self.files.iter().any(|(file, ..)| file == path)
+    }
+
     /// Adds a program, and its entry in the manifest.
     pub(crate) fn bin(mut self, command: &str, prints: &str) -> Self {
         let path = format!("bin/{command}.js");

@@ -4,6 +4,7 @@
 //! so that stopping it closes its port and cuts every connection, as the end of a real one would.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,11 +15,16 @@ use axum::http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
+use super::package::{FIRST_PUBLISHED, Rendered};
 use super::stable_port;
 use super::tarballs::{self, Tarball};
 
-/// The time at which the first version of everything was published. Long ago, for clients that want packages to be old.
-const FIRST_PUBLISHED: &str = "2020-01-01T00:00:00.000Z";
+pub(crate) use super::package::Package;
+
+/// The type of the abbreviated form.
+const INSTALL_TYPE: &str = "application/vnd.npm.install-v1+json";
+/// Where attestations are, before `name@version`.
+const ATTESTATIONS: &str = "/-/npm/v1/attestations/";
 
 /// How the registry misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +35,8 @@ pub(crate) enum Fault {
     Slow(Duration),
     /// Every answer has this status and an error body.
     Status(u16),
+    /// Every answer to a path that starts so has this status and an error body.
+    StatusAt(&'static str, u16),
     /// 429, with `Retry-After` in seconds.
     TooManyRequests(u32),
     /// Every body ends in the middle, with a `Content-Length` that promised all of it.
@@ -41,53 +49,11 @@ pub(crate) enum Fault {
     Html,
 }
 
-/// A package of the upstream: its versions, oldest first, and its tags.
-#[derive(Debug, Clone)]
-pub(crate) struct Package {
-    name: String,
-    versions: Vec<Tarball>,
-    tags: BTreeMap<String, String>,
-    deprecated: BTreeMap<String, String>,
-}
-
-impl Package {
-    pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.into(), versions: Vec::new(), tags: BTreeMap::new(), deprecated: BTreeMap::new() }
-    }
-
-    /// A version with nothing special. The newest one without a `-` is `latest`.
-    pub(crate) fn version(self, version: &str) -> Self {
-        let tarball = Tarball::new(&self.name, version);
-        self.tarball(tarball)
-    }
-
-    /// A version with dependencies.
-    pub(crate) fn depends(self, version: &str, dependencies: &[(&str, &str)]) -> Self {
-        let dependencies: Map<String, Value> =
-            dependencies.iter().map(|(name, range)| ((*name).to_owned(), json!(range))).collect();
-        let tarball = Tarball::new(&self.name, version).set("dependencies", Value::Object(dependencies));
-        self.tarball(tarball)
-    }
-
-    /// A version with a tarball made by the caller.
-    pub(crate) fn tarball(mut self, tarball: Tarball) -> Self {
-        let version = tarball.manifest["version"].as_str().unwrap().to_owned();
-        if !version.contains('-') || self.versions.is_empty() {
-            self.tags.insert("latest".into(), version);
-        }
-        self.versions.push(tarball);
-        self
-    }
-
-    pub(crate) fn tag(mut self, tag: &str, version: &str) -> Self {
-        self.tags.insert(tag.into(), version.into());
-        self
-    }
-
-    pub(crate) fn deprecated(mut self, version: &str, why: &str) -> Self {
-        self.deprecated.insert(version.into(), why.into());
-        self
-    }
+/// A form of a package's document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Full,
+    Abbreviated,
 }
 
 /// A request that came.
@@ -106,15 +72,11 @@ struct Shared {
     url: String,
     packages: Mutex<BTreeMap<String, Arc<Rendered>>>,
     advisories: Mutex<BTreeMap<String, Value>>,
+    /// What the list of signing keys has; without any, there is no list.
+    keys: Mutex<Vec<Value>>,
+    abbreviates_with_times: AtomicBool,
     fault: Mutex<Fault>,
     seen: Mutex<Vec<Seen>>,
-}
-
-#[derive(Debug)]
-struct Rendered {
-    full: Bytes,
-    abbreviated: Bytes,
-    tarballs: BTreeMap<String, Bytes>,
 }
 
 /// A running upstream. Ends when dropped.
@@ -150,8 +112,8 @@ impl Upstream {
 
     /// Adds or replaces a package.
     pub(crate) fn put(&self, package: &Package) {
-        let rendered = Arc::new(render(package, &self.shared.url));
-        self.shared.packages.lock().unwrap().insert(package.name.clone(), rendered);
+        let rendered = Arc::new(package.render(&self.shared.url));
+        self.shared.packages.lock().unwrap().insert(package.name().to_owned(), rendered);
     }
 
     /// Takes a package away.
@@ -162,6 +124,17 @@ impl Upstream {
     /// What the bulk audit says of a package: an array of advisories. Given for every version that is asked for.
     pub(crate) fn advise(&self, name: &str, advisories: Value) {
         self.shared.advisories.lock().unwrap().insert(name.into(), advisories);
+    }
+
+    /// The keys that `/-/npm/v1/keys` lists from now on: entries of [`RegistryKey`](super::signing::RegistryKey), or
+    /// anything else. Before this, and with none, it answers 404.
+    pub(crate) fn set_keys(&self, entries: impl IntoIterator<Item = Value>) {
+        *self.shared.keys.lock().unwrap() = entries.into_iter().collect();
+    }
+
+    /// Whether abbreviated documents have `time`, as those of some registries do. The public one's have not.
+    pub(crate) fn set_abbreviates_with_times(&self, does: bool) {
+        self.shared.abbreviates_with_times.store(does, Ordering::Relaxed);
     }
 
     /// From now on.
@@ -199,6 +172,19 @@ impl Upstream {
     /// How often a path was asked for, decoded and without its query.
     pub(crate) fn count(&self, path: &str) -> usize {
         self.shared.seen.lock().unwrap().iter().filter(|seen| seen.path == path).count()
+    }
+
+    /// Which forms of a package's document were asked for, in order.
+    pub(crate) fn forms(&self, name: &str) -> Vec<Form> {
+        let path = format!("/{name}");
+        self.shared
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|seen| seen.path == path)
+            .map(|seen| form_of(&seen.headers))
+            .collect()
     }
 
     /// Forgets what was asked so far.
@@ -273,78 +259,6 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     .collect()
 }
 
-/// What the abbreviated form has of a version.
-const ABBREVIATED: &[&str] = &[
-    "name",
-    "version",
-    "deprecated",
-    "dependencies",
-    "optionalDependencies",
-    "devDependencies",
-    "bundleDependencies",
-    "peerDependencies",
-    "peerDependenciesMeta",
-    "bin",
-    "directories",
-    "dist",
-    "engines",
-    "funding",
-    "cpu",
-    "os",
-    "_hasShrinkwrap",
-    "hasInstallScript",
-];
-
-fn render(package: &Package, url: &str) -> Rendered {
-    let name = &package.name;
-    let basename = name.rsplit('/').next().unwrap();
-    let mut full = Map::new();
-    let mut short = Map::new();
-    let mut times = Map::from_iter([("created".to_owned(), json!(FIRST_PUBLISHED))]);
-    let mut files = BTreeMap::new();
-    let mut modified = FIRST_PUBLISHED.to_owned();
-    for (number, tarball) in package.versions.iter().enumerate() {
-        let version = tarball.manifest["version"].as_str().unwrap();
-        let bytes = tarball.bytes();
-        let file = format!("{basename}-{version}.tgz");
-        let mut manifest = tarball.manifest.clone();
-        manifest["_id"] = json!(format!("{name}@{version}"));
-        manifest["dist"] = json!({
-            "integrity": tarballs::integrity(&bytes),
-            "shasum": tarballs::shasum(&bytes),
-            "tarball": format!("{url}/{name}/-/{file}"),
-            "fileCount": 2,
-            "unpackedSize": bytes.len(),
-        });
-        if let Some(why) = package.deprecated.get(version) {
-            manifest["deprecated"] = json!(why);
-        }
-        let mut abbreviated: Map<String, Value> = manifest.as_object().unwrap().clone();
-        abbreviated.retain(|member, _| ABBREVIATED.contains(&member.as_str()));
-        if manifest["scripts"]["postinstall"].is_string() {
-            abbreviated.insert("hasInstallScript".into(), json!(true));
-        }
-        modified = format!("2020-01-{:02}T{:02}:00:00.000Z", 2 + (number / 24) % 27, number % 24);
-        times.insert(version.to_owned(), json!(modified));
-        full.insert(version.to_owned(), manifest.clone());
-        short.insert(version.to_owned(), Value::Object(abbreviated));
-        files.insert(file, Bytes::from(bytes));
-    }
-    times.insert("modified".into(), json!(modified));
-    let document = json!({
-        "_id": name, "_rev": "1-0", "name": name, "description": format!("The fixture {name}"),
-        "dist-tags": package.tags, "versions": full, "time": times,
-        "maintainers": [{ "name": "fixture", "email": "fixture@example.test" }],
-        "license": "MIT", "readme": format!("# {name}\n"), "readmeFilename": "README.md",
-    });
-    let abbreviated = json!({ "name": name, "modified": modified, "dist-tags": package.tags, "versions": short });
-    Rendered {
-        full: serde_json::to_vec(&document).unwrap().into(),
-        abbreviated: serde_json::to_vec(&abbreviated).unwrap().into(),
-        tarballs: files,
-    }
-}
-
 /// An answer before the faults: status, content type, and bytes.
 struct Reply {
     status: StatusCode,
@@ -372,6 +286,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let fault = *shared.fault.lock().unwrap();
     let reply = match fault {
         Fault::Status(status) => {
+            Reply::json(StatusCode::from_u16(status).unwrap(), &json!({ "error": "as the test wants" }))
+        }
+        Fault::StatusAt(start, status) if path.starts_with(start) => {
             Reply::json(StatusCode::from_u16(status).unwrap(), &json!({ "error": "as the test wants" }))
         }
         Fault::TooManyRequests(_) => {
@@ -439,6 +356,8 @@ fn reply_to(
             return Reply::json(StatusCode::OK, &quick_audit());
         }
         "/-/v1/search" => return search(shared, query),
+        "/-/npm/v1/keys" => return keys(shared),
+        _ if path.starts_with(ATTESTATIONS) => return attestations(shared, &path[ATTESTATIONS.len()..]),
         _ if path.starts_with("/-/") || !matches!(*method, Method::GET | Method::HEAD) => return Reply::not_found(),
         _ => {}
     }
@@ -465,14 +384,34 @@ fn reply_to(
         let body = Bytes::from_static(b"<!doctype html><title>Welcome to this hotel</title>");
         return Reply { status: StatusCode::OK, content_type: "text/html", body, is_tarball: false };
     }
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let wants_short = accept.contains("application/vnd.npm.install-v1+json") && fault != Fault::IgnoresAccept;
-    let (content_type, body) = if wants_short {
-        ("application/vnd.npm.install-v1+json", package.abbreviated.clone())
-    } else {
-        ("application/json", package.full.clone())
+    let (content_type, body) = match form_of(headers) {
+        Form::Full => ("application/json", &package.full),
+        Form::Abbreviated if fault == Fault::IgnoresAccept => ("application/json", &package.full),
+        Form::Abbreviated if shared.abbreviates_with_times.load(Ordering::Relaxed) => {
+            (INSTALL_TYPE, &package.abbreviated_with_times)
+        }
+        Form::Abbreviated => (INSTALL_TYPE, &package.abbreviated),
     };
-    Reply { status: StatusCode::OK, content_type, body, is_tarball: false }
+    Reply { status: StatusCode::OK, content_type, body: body.clone(), is_tarball: false }
+}
+
+/// The form that a request wants.
+fn form_of(headers: &HeaderMap) -> Form {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains(INSTALL_TYPE) { Form::Abbreviated } else { Form::Full }
+}
+
+fn keys(shared: &Shared) -> Reply {
+    let keys = shared.keys.lock().unwrap();
+    if keys.is_empty() { Reply::not_found() } else { Reply::json(StatusCode::OK, &json!({ "keys": *keys })) }
+}
+
+/// Those of `name@version`.
+fn attestations(shared: &Shared, spec: &str) -> Reply {
+    let packages = shared.packages.lock().unwrap();
+    let found = spec.rsplit_once('@').and_then(|(name, version)| packages.get(name)?.attestations.get(version));
+    let Some(body) = found else { return Reply::not_found() };
+    Reply { status: StatusCode::OK, content_type: "application/json", body: body.clone(), is_tarball: false }
 }
 
 fn bulk_audit(shared: &Shared, headers: &HeaderMap, body: &[u8]) -> Reply {

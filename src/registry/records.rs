@@ -1,0 +1,267 @@
+//! What this installation remembers of an upstream's packages, for the policy: when a version was first seen, which were
+//! delivered, what came of their signatures, and which names are in use.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quick_cache::sync::Cache;
+use tokio::sync::OnceCell;
+
+use super::{Error, Registry};
+use crate::keys;
+use crate::npm::signature::{self, Signature, SigningKey};
+use crate::npm::{Form, PackageName, Timestamp, Version};
+use crate::policy::{Facts, Record};
+use crate::storage::{self, Change, KeyedLocks};
+use crate::upstream::{self, Upstream};
+
+/// Records remembered; most are some hundred bytes.
+const REMEMBERED: usize = 50_000;
+/// How long an upstream's keys are used without asking again.
+const KEYS_LAST_MILLIS: i64 = 3_600_000;
+/// Hosted names that are compared with; more would cost more than they tell.
+const MAX_HOSTED_NAMES: usize = 100_000;
+
+/// Which package of which upstream, by the name that its answers are kept under.
+pub(super) type RecordId = (String, PackageName);
+
+/// What is in memory of all that.
+pub(super) struct Records {
+    of_packages: Cache<RecordId, Arc<Record>>,
+    /// Held from a change of a record until it is in memory, so that memory does not fall behind.
+    locks: KeyedLocks<RecordId>,
+    names_in_use: OnceCell<RwLock<BTreeSet<String>>>,
+    keys: Cache<String, (Timestamp, Arc<Vec<SigningKey>>)>,
+}
+
+impl Default for Records {
+    fn default() -> Self {
+        Self {
+            of_packages: Cache::new(REMEMBERED),
+            locks: KeyedLocks::default(),
+            names_in_use: OnceCell::new(),
+            keys: Cache::new(100),
+        }
+    }
+}
+
+pub(super) fn id_of(upstream: &Upstream, name: &PackageName) -> RecordId {
+    (upstream.cache_name().to_owned(), name.clone())
+}
+
+impl Registry {
+    /// What is remembered of a package; an empty record for one that nobody has asked for.
+    pub(super) async fn record(&self, upstream: &Upstream, name: &PackageName) -> Result<Arc<Record>, Error> {
+        let id = id_of(upstream, name);
+        if let Some(record) = self.inner.records.of_packages.get(&id) {
+            return Ok(record);
+        }
+        let record = match self.inner.store.read(&keys::record(&id.0, name)).await {
+            Ok(bytes) => Arc::new(serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?),
+            Err(storage::Error::NotFound) => Arc::default(),
+            Err(error) => return Err(error.into()),
+        };
+        // Not in the place of what a change has put there since.
+        let Ok(record) =
+            self.inner.records.of_packages.get_or_insert_with(&id, || Ok::<_, std::convert::Infallible>(record));
+        Ok(record)
+    }
+
+    async fn change_record(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        change: impl FnOnce(&mut Record) + Send + 'static,
+    ) -> Result<Arc<Record>, Error> {
+        let id = id_of(upstream, name);
+        let _held = self.inner.records.locks.lock(&id).await;
+        let changed = self
+            .inner
+            .store
+            .update(&keys::record(&id.0, name), move |stored| {
+                let stored: Option<Record> =
+                    stored.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(|_| Error::Damaged)?;
+                let before = stored.unwrap_or_default();
+                let mut record = before.clone();
+                change(&mut record);
+                if record == before {
+                    return Ok::<_, Error>(Change::Keep(record));
+                }
+                let bytes = serde_json::to_vec(&record).map_err(|_| Error::Damaged)?;
+                Ok(Change::Write(bytes.into(), record))
+            })
+            .await?;
+        let record = Arc::new(changed);
+        self.inner.records.of_packages.insert(id, Arc::clone(&record));
+        Ok(record)
+    }
+
+    /// Starts the clock of versions whose dates are not known or not believed. What was noted before stays.
+    pub(super) async fn note_first_seen(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        numbers: Vec<String>,
+        now: Timestamp,
+    ) -> Result<Arc<Record>, Error> {
+        self.change_record(upstream, name, move |record| {
+            for number in numbers {
+                record.first_seen.entry(number).or_insert_with(|| now.to_string());
+            }
+        })
+        .await
+    }
+
+    /// Notes that a version's tarball was brought in, and what its signatures are worth. A failure costs a later exemption
+    /// and is logged.
+    pub(super) async fn note_served(&self, upstream: &Upstream, name: &PackageName, version: &Version) {
+        let signature = match self.checked_signature(upstream, name, version).await {
+            Ok(signature) => Some(signature),
+            Err(error) => {
+                tracing::warn!(package.name = %name, package.version = %version, %error, "the upstream's signature could not be checked");
+                None
+            }
+        };
+        if let Some(bad @ (Signature::Invalid | Signature::ExpiredKey)) = signature {
+            tracing::warn!(package.name = %name, package.version = %version, "the upstream's signature is {}", bad.as_str());
+        }
+        let (number, now) = (version.to_string(), self.inner.clock.now());
+        let noted = self
+            .change_record(upstream, name, move |record| {
+                record.served.entry(number.clone()).or_insert_with(|| now.to_string());
+                if let Some(signature) = signature {
+                    record.signatures.insert(number, signature);
+                }
+            })
+            .await;
+        match noted {
+            Ok(_) => {
+                self.note_name_in_use(name);
+                self.forget_judgement(upstream, name);
+            }
+            Err(error) => {
+                tracing::warn!(package.name = %name, %error, "that a version was delivered could not be noted");
+            }
+        }
+    }
+
+    async fn checked_signature(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+    ) -> Result<Signature, Error> {
+        let Some(found) = self.kept_document(upstream, name).await? else { return Ok(Signature::Missing) };
+        let body = self.proxied_bytes(upstream, name, found.form).await?;
+        let keys = self.signing_keys(upstream).await;
+        let (name, number) = (name.clone(), version.to_string());
+        self.off_thread(body.len(), move || {
+            let facts = Facts::parse(&body).map_err(|_| Error::Damaged)?;
+            let Some(version) = facts.version(&number) else { return Ok(Signature::Missing) };
+            let Some(integrity) = version.integrity() else { return Ok(Signature::Missing) };
+            let published = version.published;
+            Ok(signature::verify(&name, &version.number, &integrity, &version.signatures(), &keys, published))
+        })
+        .await
+    }
+
+    /// The keys that an upstream signs with. Those that were ever seen stay: a key that vanished has signed what is there,
+    /// and an upstream that cannot be asked takes none away. Empty for one that signs nothing.
+    pub(super) async fn signing_keys(&self, upstream: &Upstream) -> Arc<Vec<SigningKey>> {
+        let (id, now) = (upstream.cache_name().to_owned(), self.inner.clock.now());
+        if let Some((at, keys)) = self.inner.records.keys.get(&id)
+            && (0..KEYS_LAST_MILLIS).contains(&(now.as_millis() - at.as_millis()))
+        {
+            return keys;
+        }
+        let keys = match self.merged_keys(upstream).await {
+            Ok(keys) => keys,
+            Err(error) => {
+                tracing::warn!(upstream = upstream.name(), %error, "the upstream's signing keys could not be had");
+                Vec::new()
+            }
+        };
+        let keys = Arc::new(keys);
+        self.inner.records.keys.insert(id, (now, Arc::clone(&keys)));
+        keys
+    }
+
+    async fn merged_keys(&self, upstream: &Upstream) -> Result<Vec<SigningKey>, Error> {
+        let fresh = match upstream.signing_keys().await {
+            Ok(keys) => keys,
+            Err(upstream::Error::NotFound) => Vec::new(),
+            Err(error) => {
+                tracing::warn!(upstream = upstream.name(), %error, "the upstream's signing keys could not be asked for");
+                Vec::new()
+            }
+        };
+        let name = upstream.name().to_owned();
+        Ok(self
+            .inner
+            .store
+            .update(&keys::signing_keys(upstream.cache_name()), move |stored| {
+                let known: Option<Vec<SigningKey>> =
+                    stored.map(|bytes| serde_json::from_slice(&bytes)).transpose().map_err(|_| Error::Damaged)?;
+                let (is_first, before) = (known.is_none(), known.unwrap_or_default());
+                let mut keys = before.clone();
+                for key in fresh {
+                    // An end may be set to a key; what the key is does not change.
+                    if let Some(known) = keys.iter_mut().find(|known| known.keyid == key.keyid) {
+                        known.expires = key.expires;
+                        continue;
+                    }
+                    if !is_first {
+                        tracing::warn!(upstream = name, key = key.keyid, "the upstream signs with a new key");
+                    }
+                    keys.push(key);
+                }
+                if keys == before {
+                    return Ok::<_, Error>(Change::Keep(keys));
+                }
+                let bytes = serde_json::to_vec(&keys).map_err(|_| Error::Damaged)?;
+                Ok(Change::Write(bytes.into(), keys))
+            })
+            .await?)
+    }
+
+    /// All names that this installation uses: hosted here, or delivered from an upstream. Gathered when it is first asked
+    /// for, and kept up since.
+    pub(super) async fn names_in_use(&self) -> &RwLock<BTreeSet<String>> {
+        self.inner
+            .records
+            .names_in_use
+            .get_or_init(|| async {
+                let mut names = self.hosted_names(MAX_HOSTED_NAMES).await;
+                for upstream in self.inner.sources.upstreams() {
+                    let mut listed = self.inner.store.list_folder(&keys::records(upstream.cache_name()));
+                    while let Some(found) = listed.recv().await {
+                        match found {
+                            Ok(key) => names
+                                .extend(key.record_name(upstream.cache_name()).map(|name| name.as_str().to_owned())),
+                            Err(error) => {
+                                tracing::warn!(%error, "the names in use could not all be gathered");
+                                break;
+                            }
+                        }
+                    }
+                }
+                RwLock::new(names)
+            })
+            .await
+    }
+
+    pub(super) fn note_name_in_use(&self, name: &PackageName) {
+        if let Some(names) = self.inner.records.names_in_use.get() {
+            names.write().unwrap_or_else(PoisonError::into_inner).insert(name.as_str().to_owned());
+        }
+    }
+
+    /// The document at hand of a package, without asking the upstream.
+    pub(super) async fn kept_document(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+    ) -> Result<Option<Arc<super::proxied::ProxiedDocument>>, Error> {
+        self.remembered_document(upstream, name, Form::Abbreviated).await
+    }
+}

@@ -1,0 +1,9 @@
+//! Keeping the policy up to date while requests are served: rules that were edited, waivers, advisories that were refreshed.
+//!
+//! Whatever fails here leaves what is in force as it is, says so in the log and in the registry's health, and tries again.
+
+mod advisories;
+mod rules;
+
+pub use advisories::{AdvisoryKeeper, RefreshError};
+pub use rules::keep_rules;
