@@ -9,6 +9,7 @@ use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
 use crate::app::{App, StartError};
 use crate::auth::Registration;
 use crate::clock::Clock;
+use crate::policy::Control;
 use crate::serve::{self, ServeError};
 use crate::settings::{self, Settings};
 use crate::storage;
@@ -144,6 +145,22 @@ fn accounts(settings: &Settings) -> String {
     }
 }
 
+/// What protects installs, in a few words.
+fn policy(settings: &Settings) -> String {
+    let switches = &settings.policy.switches;
+    let hours = switches.hold.as_secs() / 3600;
+    let hold = match switches.hold_control {
+        Control::Enforce if hours > 0 => format!("releases of upstreams are held for {hours} hours"),
+        Control::Observe => format!("releases younger than {hours} hours are only noted"),
+        Control::Enforce | Control::Off => "releases of upstreams are NOT held".to_owned(),
+    };
+    let advisories = match &settings.advisories.source {
+        Some(_) => "malicious ones are blocked",
+        None => "nothing is known of malicious ones: set `advisories.source`",
+    };
+    format!("{hold}; {advisories}")
+}
+
 /// Says what is going on and what to type next.
 fn greet(settings: &Settings, port: u16) {
     let local = settings.local_url(port);
@@ -159,13 +176,14 @@ fn greet(settings: &Settings, port: u16) {
     let upstream =
         if upstreams.is_empty() { "none: only packages published here".to_owned() } else { upstreams.join("; ") };
     let read = if settings.anonymous_may_read() { "anybody who reaches this address" } else { "accounts only" };
-    let register = accounts(settings);
+    let (register, policy) = (accounts(settings), policy(settings));
     output::message(&format!(
         "Holdfast {} listening on {local}
   data       {}
   upstream   {upstream}
   reading    {read}
   accounts   {register}
+  policy     {policy}
 
 Next, in another terminal:
   npm login --registry {registry}

@@ -59,15 +59,15 @@ fn path(address: &str) -> Option<String> {
 pub(super) fn why_no_registry(source: &str) -> &'static str {
     let is = |starts: &[&str]| starts.iter().any(|start| source.starts_with(start));
     if is(&["git+", "git:", "git@", "ssh:", "github:", "gitlab:", "bitbucket:", "gist:"]) || is_repository(source) {
-        "it comes from a git repository"
+        GIT
     } else if is(&["link:", "portal:"]) {
         LINK
     } else if is(&["file:", "./", "../", "/", "~/"]) || source == "." {
-        "it is a file or folder of the project"
+        FOLDER
     } else if is(&["workspace:", "root:"]) {
         WORKSPACE
     } else if is_web(source) {
-        "its tarball is at an address that is no registry's"
+        ELSEWHERE
     } else if is(&["exec:"]) {
         "a program of the project makes it"
     } else if is(&["runtime:"]) {
@@ -81,11 +81,12 @@ pub(super) fn why_no_registry(source: &str) -> &'static str {
 fn is_repository(source: &str) -> bool {
     is_web(source)
         && (source.contains(".git#")
-            || source.ends_with(".git")
+            || source.strip_suffix(".git").is_some()
             || source.contains("#commit=")
             || source.contains("//codeload.github.com/"))
 }
 
+pub(super) const ELSEWHERE: &str = "its tarball is at an address that is no registry's";
 pub(super) const LINK: &str = "it is a link to a folder";
 pub(super) const WORKSPACE: &str = "it is a package of the project itself";
 pub(super) const GIT: &str = "it comes from a git repository";

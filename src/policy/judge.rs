@@ -739,3 +739,125 @@ fn spelled(span: Duration) -> String {
         _ => format!("{minutes} minutes"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::advisories::Index;
+    use crate::policy::{Switches, Waivers};
+
+    const NOW: &str = "2026-11-24T00:00:00.000Z";
+
+    /// A document of versions, each with its age in hours; negative for a date that is still to come.
+    fn document(versions: &[(String, i64)], tags: &[(String, String)]) -> String {
+        let now: Timestamp = NOW.parse().unwrap();
+        let time: serde_json::Map<String, serde_json::Value> = versions
+            .iter()
+            .map(|(number, hours)| {
+                let published = Timestamp::from_millis(now.as_millis() - hours * 3_600_000);
+                (number.clone(), published.to_string().into())
+            })
+            .collect();
+        let objects: serde_json::Map<String, serde_json::Value> =
+            versions.iter().map(|(number, _)| (number.clone(), serde_json::json!({}))).collect();
+        let tags: BTreeMap<_, _> = tags.iter().cloned().collect();
+        serde_json::json!({ "dist-tags": tags, "time": time, "versions": objects }).to_string()
+    }
+
+    fn judged(document: &str, now: Timestamp) -> Judgement {
+        let policy = Policy::new(Switches::default(), Vec::new(), Waivers::default(), Index::empty());
+        let (name, record, answers) = ("x".parse().unwrap(), Record::default(), BTreeMap::new());
+        let facts = Facts::parse(document.as_bytes()).unwrap();
+        let origin = Origin::Upstream("default");
+        let situation =
+            Situation { name: &name, origin, now, record: &record, look_alike: None, keys: &[], answers: &answers };
+        judge(&policy, &facts, situation)
+    }
+
+    fn versions() -> impl Strategy<Value = Vec<(String, i64)>> {
+        let number = ("[0-3]", "[0-3]", "(-(rc|beta)\\.[0-3])?").prop_map(|(a, b, c)| format!("{a}.{b}.0{c}"));
+        prop::collection::btree_map(number, 0i64..150, 1..12).prop_map(|found| found.into_iter().collect())
+    }
+
+    proptest! {
+        #[test]
+        fn tags_point_to_what_is_offered_and_not_above_their_target(
+            versions in versions(),
+            picks in prop::collection::vec((0usize..3, any::<prop::sample::Index>()), 1..4),
+        ) {
+            let names = ["latest", "next", "old"];
+            let tags: Vec<(String, String)> = picks
+                .iter()
+                .map(|(tag, pick)| (names[*tag].to_owned(), versions[pick.index(versions.len())].0.clone()))
+                .collect();
+            let text = document(&versions, &tags);
+            let original = Facts::parse(text.as_bytes()).unwrap().tags;
+            let judgement = judged(&text, NOW.parse().unwrap());
+            prop_assert_eq!(judgement.offered + judgement.withheld.len(), versions.len());
+            for (number, hours) in &versions {
+                prop_assert_eq!(judgement.withheld.contains_key(number), *hours < 72, "{}", number);
+            }
+            for (tag, number) in &judgement.tags {
+                prop_assert!(!judgement.withheld.contains_key(number));
+                let (now, before): (Version, Version) = (number.parse().unwrap(), original[tag].parse().unwrap());
+                prop_assert!(tag == "latest" || (now <= before && now.is_of_same_class(&before)), "{} {}", now, before);
+            }
+            if original.contains_key("latest") && judgement.offered > 0 {
+                let latest: Version = judgement.tags["latest"].parse().unwrap();
+                let is_stable_left = versions.iter().any(|(number, _)| {
+                    !judgement.withheld.contains_key(number) && !number.contains('-')
+                });
+                let was_stable = !original["latest"].contains('-');
+                prop_assert!(!was_stable || !is_stable_left || !latest.is_prerelease());
+            }
+        }
+
+        #[test]
+        fn the_answer_holds_until_the_instant_that_it_names(versions in versions(), minutes in 0u64..6000) {
+            let text = document(&versions, &[("latest".to_owned(), versions[0].0.clone())]);
+            let now: Timestamp = NOW.parse().unwrap();
+            let judgement = judged(&text, now);
+            let later = now.plus(Duration::from_mins(minutes));
+            let again = judged(&text, later);
+            match judgement.until {
+                Some(until) if until <= later => {
+                    // A millisecond before it is what it was, and then something more is offered.
+                    let before = judged(&text, Timestamp::from_millis(until.as_millis() - 1));
+                    prop_assert_eq!(&before.withheld, &judgement.withheld);
+                    prop_assert!(judged(&text, until).offered > judgement.offered);
+                }
+                _ => prop_assert_eq!(&again.withheld, &judgement.withheld),
+            }
+            // Time alone takes nothing away.
+            prop_assert!(again.offered >= judgement.offered);
+        }
+    }
+
+    #[test]
+    fn what_is_no_version_is_judged_by_its_date() {
+        let versions = [("1.0.0".to_owned(), 100), ("one".to_owned(), 100), ("two".to_owned(), 1)];
+        let text = document(&versions, &[("latest".to_owned(), "two".to_owned())]);
+        let judgement = judged(&text, NOW.parse().unwrap());
+        assert_eq!(judgement.withheld.keys().collect::<Vec<_>>(), ["two"]);
+        assert_eq!(judgement.tags["latest"], "1.0.0");
+    }
+
+    #[test]
+    fn aliases_and_addresses_of_dependencies_are_told_apart() {
+        for (alias, range, expected) in [
+            ("a", "^1.0.0", Some(("a", "^1.0.0"))),
+            ("a", "npm:@s/b@^2", Some(("@s/b", "^2"))),
+            ("a", "npm:b", Some(("b", "*"))),
+            ("a", "file:../x", None),
+            ("a", "git+ssh://x", None),
+            ("a", "acme/x", None),
+            ("a", "latest", Some(("a", "latest"))),
+        ] {
+            let found = question(alias, range);
+            let found = found.as_ref().map(|question| (question.name.as_str(), question.range.as_str()));
+            assert_eq!(found, expected, "{range}");
+        }
+    }
+}

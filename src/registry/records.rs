@@ -153,16 +153,21 @@ impl Registry {
     ) -> Result<Signature, Error> {
         let Some(found) = self.kept_document(upstream, name).await? else { return Ok(Signature::Missing) };
         let body = self.proxied_bytes(upstream, name, found.form).await?;
+        let number = version.to_string();
+        let said = self
+            .off_thread(body.len(), move || {
+                let facts = Facts::parse(&body).map_err(|_| Error::Damaged)?;
+                let Some(version) = facts.version(&number) else { return Ok(None) };
+                let (signatures, integrity) = (version.signatures(), version.integrity());
+                let signed = integrity.filter(|_| !signatures.is_empty());
+                Ok(signed
+                    .map(|integrity| (version.number.clone().into_owned(), integrity, signatures, version.published)))
+            })
+            .await?;
+        // Where nothing is signed, nobody is asked for keys.
+        let Some((number, integrity, signatures, published)) = said else { return Ok(Signature::Missing) };
         let keys = self.signing_keys(upstream).await;
-        let (name, number) = (name.clone(), version.to_string());
-        self.off_thread(body.len(), move || {
-            let facts = Facts::parse(&body).map_err(|_| Error::Damaged)?;
-            let Some(version) = facts.version(&number) else { return Ok(Signature::Missing) };
-            let Some(integrity) = version.integrity() else { return Ok(Signature::Missing) };
-            let published = version.published;
-            Ok(signature::verify(&name, &version.number, &integrity, &version.signatures(), &keys, published))
-        })
-        .await
+        Ok(signature::verify(name, &number, &integrity, &signatures, &keys, published))
     }
 
     /// The keys that an upstream signs with. Those that were ever seen stay: a key that vanished has signed what is there,

@@ -10,14 +10,14 @@ use holdfast::http::{Access, KINDS, routes};
 use holdfast::settings::KEYS;
 
 /// What stands on top of a page, in a comment, for whoever is about to edit it.
-fn made_from(source: &str) -> String {
+pub(crate) fn made_from(source: &str) -> String {
     format!(
         "<!-- Made from {source}. Do not edit: change the code, then run\n     HOLDFAST_WRITE_DOCS=1 cargo test --test it docs:: -->\n\n"
     )
 }
 
 /// Compares a page with what it should be, or writes it.
-fn check(page: &str, expected: &str) {
+pub(crate) fn check(page: &str, expected: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
     if std::env::var_os("HOLDFAST_WRITE_DOCS").is_some() {
         std::fs::write(&path, expected).unwrap();

@@ -12,7 +12,7 @@ use crate::support::http::INSTALL_ACCEPT;
 use crate::support::package::Package;
 use crate::support::signing::{RegistryKey, Signing};
 use crate::support::tarballs::Tarball;
-use crate::support::upstream::{Form, Upstream};
+use crate::support::upstream::{Fault, Form, Upstream};
 
 const HOUR: Duration = Duration::from_hours(1);
 /// Half a day before the clocks start.
@@ -148,6 +148,18 @@ async fn the_full_form_is_asked_for_only_when_dates_are_needed() {
     app.anybody().get("/left").await.ok();
     app.anybody().get_abbreviated("/left").await.ok();
     assert_eq!(upstream.forms("left"), [Form::Abbreviated, Form::Full]);
+}
+
+#[tokio::test]
+async fn a_short_form_with_dates_is_judged_by_them() {
+    let upstream = Upstream::start([left()]);
+    upstream.set_abbreviates_with_times(true);
+    let app = app(&upstream, |_| {});
+    assert_eq!(app.anybody().get_abbreviated("/left").await.ok().json()["dist-tags"]["latest"], "1.1.0");
+    // What the upstream cannot give in full cannot be dated, and is not given out undated.
+    upstream.set(Fault::StatusAt("/left", 503));
+    app.clock.advance(HOUR);
+    assert_eq!(app.anybody().get_abbreviated("/left").await.ok().json()["dist-tags"]["latest"], "1.1.0");
 }
 
 #[tokio::test]
@@ -558,15 +570,24 @@ async fn a_name_that_looks_like_one_in_use_waits_for_a_person() {
 #[tokio::test]
 async fn signatures_are_recorded_when_a_tarball_is_brought_in() {
     let key = RegistryKey::generate();
-    let package = ["1.0.0", "1.1.0", "1.2.0"].into_iter().fold(Package::new("left"), Package::version);
-    let package = package.signed("1.0.0", &key, Signing::Right).signed("1.1.0", &key, Signing::BrokenSignature);
+    let ended = RegistryKey::generate();
+    let numbers = ["1.0.0", "1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0"];
+    let package = numbers.into_iter().fold(Package::new("left"), Package::version);
+    let package = package
+        .signed("1.0.0", &key, Signing::Right)
+        .signed("1.1.0", &key, Signing::BrokenSignature)
+        .signed("1.3.0", &ended, Signing::Right)
+        .signed("1.4.0", &key, Signing::ByAnotherKey)
+        .signed("1.5.0", &key, Signing::Garbled);
     let upstream = Upstream::start([package]);
-    upstream.set_keys([key.entry()]);
+    upstream.set_keys([key.entry(), ended.entry_until("2019-01-01T00:00:00.000Z")]);
     let app = app(&upstream, |_| {});
-    for version in ["1.0.0", "1.1.0", "1.2.0"] {
+    for version in numbers {
         app.anybody().get(&format!("/left/-/left-{version}.tgz")).await.ok();
     }
-    let expected = json!({ "1.0.0": "valid", "1.1.0": "invalid", "1.2.0": "missing" });
+    let expected = json!({
+        "1.0.0": "valid", "1.1.0": "invalid", "1.2.0": "missing", "1.3.0": "expired_key", "1.4.0": "invalid", "1.5.0": "invalid",
+    });
     eventually("the signatures", async || {
         app.anybody().get("/-/holdfast/v1/explain/left").await.ok().json()["signatures"] == expected
     })

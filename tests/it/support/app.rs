@@ -62,6 +62,14 @@ impl TestApp {
         Self::over(directory, settings, Clock::held_at(START.parse().unwrap()), store)
     }
 
+    /// As [`TestApp::with`], at another instant.
+    pub(crate) fn at(instant: holdfast::npm::Timestamp, change: impl FnOnce(&mut Settings)) -> Self {
+        let app = Self::with(change);
+        let back = app.clock.now().as_millis() - instant.as_millis();
+        app.clock.set_back(std::time::Duration::from_millis(u64::try_from(back).unwrap()));
+        app
+    }
+
     fn over(directory: TempDir, settings: Settings, clock: Clock, store: Store) -> Self {
         let counts = FaultPlan::none();
         let app = App::with_store(&settings, clock.clone(), store.with_faults(counts.clone())).unwrap();
