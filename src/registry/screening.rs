@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use super::proxied::{Found, ProxiedDocument};
 use super::records::id_of;
 use super::source::Route;
 use super::waivers::WaiverBook;
-use super::{Error, Refused, Registry};
+use super::{Error, Refused, Registry, byte_cache};
 use crate::advisories;
 use crate::npm::signature::SigningKey;
 use crate::npm::{Form, PackageName, Range, Timestamp};
@@ -27,8 +28,10 @@ use crate::policy::{
 use crate::storage::KeyedLocks;
 use crate::upstream::Upstream;
 
-/// Judgements remembered. Most withhold nothing and are small.
-const REMEMBERED: usize = 50_000;
+/// Judgements remembered. Most withhold nothing and are small, so that this is some fifty thousand.
+const REMEMBERED_BYTES: u64 = 32 << 20;
+/// Rounds of questions about one document.
+const MAX_ROUNDS: usize = 4;
 /// How long an answer about a dependency is good that could not be had.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -56,6 +59,17 @@ pub struct PolicyHealth {
     pub advisories_failing_since: Option<Timestamp>,
 }
 
+/// A flat sum, and what a withheld version takes with its reasons.
+#[derive(Debug, Clone, Copy)]
+struct JudgedWeighter;
+
+impl Weighter<(String, PackageName), Arc<Judged>> for JudgedWeighter {
+    fn weight(&self, _: &(String, PackageName), judged: &Arc<Judged>) -> u64 {
+        let judgement = &judged.judgement;
+        600 + 500 * (judgement.withheld.len() + judgement.observed.len()) as u64 + 60 * judgement.tags.len() as u64
+    }
+}
+
 /// What a policy is made of, of which each part can change.
 struct Parts {
     switches: Switches,
@@ -69,7 +83,7 @@ pub(super) struct Screening {
     waivers: WaiverBook,
     /// With the number of changes of the waivers that it was made at.
     current: RwLock<(Arc<Policy>, u64)>,
-    judged: Cache<(String, PackageName), Arc<Judged>>,
+    judged: Cache<(String, PackageName), Arc<Judged>, JudgedWeighter>,
     locks: KeyedLocks<(String, PackageName)>,
     health: Mutex<PolicyHealth>,
     /// Cancelled once waivers and advisories were read for the first time.
@@ -85,7 +99,7 @@ impl Screening {
             parts: Mutex::new(parts),
             waivers,
             current: RwLock::new((Arc::new(policy), changes)),
-            judged: Cache::new(REMEMBERED),
+            judged: byte_cache(REMEMBERED_BYTES, JudgedWeighter),
             locks: KeyedLocks::default(),
             health: Mutex::default(),
             loaded: CancellationToken::new(),
@@ -272,7 +286,7 @@ impl Registry {
         }
     }
 
-    /// Judges, and once more where the first judgement left something to be noted or asked.
+    /// Judges, and again as long as a judgement leaves something to be noted or asked.
     async fn judge_fully(
         &self,
         policy: &Arc<Policy>,
@@ -284,31 +298,41 @@ impl Registry {
         let mut material = self.material(policy, upstream, name).await?;
         let mut answers = BTreeMap::new();
         let mut judgement = self.judged_once(policy, upstream, name, &body, now, &material, &answers).await?;
-        if !judgement.unseen.is_empty() {
+        let (mut ask_again, mut is_noted) = (None, false);
+        // What is offered in place of a version that turns out to be held may have new dependencies of its own.
+        for _ in 0..MAX_ROUNDS {
             let unseen = std::mem::take(&mut judgement.unseen);
-            material.record = self.note_first_seen(upstream, name, unseen, now).await?;
+            let questions = std::mem::take(&mut judgement.questions);
+            if questions.is_empty() && (unseen.is_empty() || is_noted) {
+                break;
+            }
+            if !unseen.is_empty() && !is_noted {
+                is_noted = true;
+                match self.note_first_seen(upstream, name, unseen, now).await {
+                    Ok(record) => material.record = record,
+                    // With no room to note it, their clock does not run yet. They are withheld either way.
+                    Err(error) => {
+                        tracing::error!(package.name = %name, %error, "when versions were first seen could not be noted");
+                        ask_again = Some(now.plus(ASK_AGAIN));
+                    }
+                }
+            }
+            for question in questions {
+                let state = match Box::pin(self.dependency_state(policy, &question, now)).await {
+                    Ok(state) => state,
+                    Err(error) => {
+                        tracing::debug!(package.name = %name, dependency = %question.name, %error, "a new dependency could not be looked at");
+                        ask_again = Some(now.plus(ASK_AGAIN));
+                        DependencyState::Fine
+                    }
+                };
+                if state == DependencyState::Blocked {
+                    ask_again = Some(now.plus(ASK_AGAIN));
+                }
+                answers.insert(question, state);
+            }
             judgement = self.judged_once(policy, upstream, name, &body, now, &material, &answers).await?;
         }
-        if judgement.questions.is_empty() {
-            return Ok(judgement);
-        }
-        let mut ask_again = None;
-        for question in std::mem::take(&mut judgement.questions) {
-            let state = match Box::pin(self.dependency_state(policy, &question, now)).await {
-                Ok(state) => state,
-                Err(error) => {
-                    tracing::debug!(package.name = %name, dependency = %question.name, %error, "a new dependency could not be looked at");
-                    ask_again = Some(now.plus(ASK_AGAIN));
-                    DependencyState::Fine
-                }
-            };
-            if state == DependencyState::Blocked {
-                ask_again = Some(now.plus(ASK_AGAIN));
-            }
-            answers.insert(question, state);
-        }
-        judgement = self.judged_once(policy, upstream, name, &body, now, &material, &answers).await?;
-        // What is offered in place of a version that turned out to be held may have new dependencies of its own.
         if !judgement.questions.is_empty() {
             ask_again = Some(now.plus(ASK_AGAIN));
         }

@@ -44,6 +44,7 @@ mod operator;
 mod owners;
 mod packument;
 mod policy;
+mod policy_commands;
 mod profile;
 mod proxied;
 mod publish;

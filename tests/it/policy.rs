@@ -628,6 +628,73 @@ async fn versions_are_explained_and_checked() {
 }
 
 #[tokio::test]
+async fn what_is_malicious_is_not_found() {
+    let upstream = Upstream::start([left(), Package::new("leftover").version("1.0.0")]);
+    let folder = records(&[record("MAL-1", "leftover", r#"[{"introduced":"0"}]"#, "{}")]);
+    let app = advised(&upstream, &folder, |_| {});
+    eventually("the records", async || app.compiled().await).await;
+    let found = app.anybody().get("/-/v1/search?text=left%20is:public").await.ok().json();
+    let names: Vec<&Value> =
+        found["objects"].as_array().unwrap().iter().map(|found| &found["package"]["name"]).collect();
+    // What is only young is found: an older version of it can be installed.
+    assert_eq!(names, ["left"]);
+}
+
+/// An archive behind an address: fetched, asked for again with what tells whether it changed, and not believed when it is
+/// something else.
+#[tokio::test]
+async fn advisories_come_from_an_address() {
+    use std::io::Write as _;
+    use std::sync::{Arc, Mutex};
+
+    use axum::http::{HeaderMap, StatusCode, header};
+
+    let zipped = |records: &[Value]| {
+        let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+        for record in records {
+            let name = format!("{}.json", record["id"].as_str().unwrap());
+            writer.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            writer.write_all(record.to_string().as_bytes()).unwrap();
+        }
+        writer.finish().unwrap().into_inner()
+    };
+    let first = zipped(&[record("MAL-1", "left", r#"[{"introduced":"1.1.0"}]"#, "{}")]);
+    let served: Arc<Mutex<(Vec<u8>, usize)>> = Arc::new(Mutex::new((first, 0)));
+    let shared = Arc::clone(&served);
+    let answer = move |headers: HeaderMap| {
+        let mut served = shared.lock().unwrap();
+        let etag = format!("\"{}\"", served.0.len());
+        let is_known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+        served.1 += usize::from(is_known);
+        let (status, body) =
+            if is_known { (StatusCode::NOT_MODIFIED, Vec::new()) } else { (StatusCode::OK, served.0.clone()) };
+        std::future::ready((status, [(header::ETAG, etag)], body))
+    };
+    let router = axum::Router::new().route("/all.zip", axum::routing::get(answer));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/all.zip", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let upstream = Upstream::start([left()]);
+    let app = app(&upstream, |settings| {
+        settings.advisories.source = Some(AdvisorySource::Url(url.parse().unwrap()));
+        settings.advisories.refresh = Duration::from_millis(20);
+    });
+    eventually("the records", async || app.anybody().get("/left/1.1.0").await.status == 403).await;
+    eventually("a 304", async || served.lock().unwrap().1 > 1).await;
+    served.lock().unwrap().0 = b"<html>busy</html>".to_vec();
+    eventually("the failure", async || !app.ready().await["advisories_failing_since"].is_null()).await;
+    withheld(&app.anybody().get("/left/1.1.0").await, "malicious");
+    served.lock().unwrap().0 =
+        zipped(&[record("MAL-2", "left", r#"[{"introduced":"1.0.0"},{"fixed":"1.1.0"}]"#, "{}")]);
+    eventually("the new records", async || app.anybody().get("/left/1.1.0").await.status == 200).await;
+    assert!(app.ready().await["advisories_failing_since"].is_null());
+    server.abort();
+    // Old indexes go.
+    let indexes = app.files().into_keys().filter(|path| path.ends_with(".index"));
+    assert_eq!(indexes.count(), 1);
+}
+
+#[tokio::test]
 async fn observing_withholds_nothing() {
     let upstream = Upstream::start([left()]);
     let app = app(&upstream, |settings| settings.policy.switches.hold_control = Control::Observe);
