@@ -1,296 +1,363 @@
-//! The compact index: a header line of JSON, then one line for each package, sorted: its name, a tab, its advisories as
-//! JSON. A look-up is a binary search over the starts of lines; only the line that is asked for is parsed.
+//! The compact index: all advisories in one piece of bytes, found by name, read when asked for.
+//!
+//! As stored: [`MAGIC`], the format's number, a SHA-256 in hex over all that follows, the length of the payload (four
+//! bytes, lowest first), the payload compressed with zstd. The payload: the statistics; the number of packages and as
+//! many offsets and one (four bytes each); the packages in the order of their names, each with its name, the number of
+//! its advisories, and these.
+//!
+//! Invariant: an [`Index`] was read once from its first to its last byte, so that no look-up finds it damaged.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use super::{Advisory, Affected, CvssScore, End, Severity, Span};
+use super::advisory::Advisory;
+use super::codec::{self, Input};
 use crate::npm::integrity::sha256_hex;
-use crate::npm::{PackageName, Timestamp, Version};
+use crate::npm::{PackageName, Timestamp};
 
-/// Raise it when lines are written in another way.
-const FORMAT: u32 = 1;
-/// What an index may unpack to.
-const MAX_INDEX_BYTES: u64 = 512 << 20;
+/// What an index begins with.
+const MAGIC: &[u8] = b"holdfast-advisories\n";
+/// The number of this format. Another one is refused, and the index is compiled anew.
+pub const FORMAT: u8 = 1;
+/// Of the payload. All of npm's advisories take some fifteen megabytes.
+pub const MAX_INDEX_BYTES: usize = 256 << 20;
+const HASH_BYTES: usize = 64;
+const OFFSET_BYTES: usize = 4;
+/// Half the size; higher levels take much longer for some twentieth more.
+const COMPRESSION_LEVEL: i32 = 3;
 
-/// What an index was made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Statistics {
-    /// Packages that something is known of.
-    pub packages: usize,
-    /// Advisories, malware included.
-    pub advisories: usize,
-    /// Of them, about malware.
-    pub malware: usize,
-    /// Records that were taken back.
-    pub withdrawn: usize,
-    /// Records about other ecosystems.
-    pub foreign: usize,
-    /// Records that could not be read.
-    pub unreadable: usize,
-    /// The newest change of any record.
-    pub newest_modified: Option<Timestamp>,
-    /// When it was made.
-    pub compiled_at: Timestamp,
-}
-
-/// Bytes that are no index.
-#[derive(Debug, thiserror::Error)]
-#[error("the stored index of advisories is damaged")]
-pub struct IndexError;
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    fingerprint: String,
-    packages: usize,
-    advisories: usize,
-    malware: usize,
-    withdrawn: usize,
-    foreign: usize,
-    unreadable: usize,
-    newest_modified: Option<String>,
-    compiled_at: String,
-}
-
-/// An advisory as a line has it. Short names: there are hundreds of thousands.
-#[derive(Serialize, Deserialize)]
-struct Entry {
-    #[serde(rename = "i")]
-    id: String,
-    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
-    summary: String,
-    #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
-    severity: Option<Severity>,
-    #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
-    aliases: Vec<String>,
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    cvss: Option<CvssScore>,
-    #[serde(rename = "w", default, skip_serializing_if = "Vec::is_empty")]
-    cwes: Vec<String>,
-    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
-    modified: Option<String>,
-    /// Introduced, fixed, last. Left out, as `x` is, where all versions are meant.
-    #[serde(rename = "r", default, skip_serializing_if = "Vec::is_empty")]
-    spans: Vec<(Option<String>, Option<String>, Option<String>)>,
-    #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
-    versions: Vec<String>,
-}
-
-/// Everything that is known. Cheap to clone.
+/// An index in memory: its bytes, and nothing beside them. Cheap to clone.
 #[derive(Clone)]
-pub struct Index {
-    inner: Arc<Inner>,
-}
+pub struct Index(Arc<Inner>);
 
 struct Inner {
-    bytes: Bytes,
-    /// Where each line starts.
-    starts: Vec<u32>,
+    payload: Bytes,
+    table: Table,
     fingerprint: String,
     statistics: Statistics,
 }
 
-impl std::fmt::Debug for Index {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Index").field("fingerprint", &self.inner.fingerprint).finish_non_exhaustive()
-    }
+/// Where in the payload what is.
+#[derive(Clone, Copy)]
+struct Table {
+    packages: usize,
+    offsets_start: usize,
+    packages_start: usize,
+}
+
+/// What went into an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statistics {
+    /// Packages with at least one advisory. Names that differ in case count as one.
+    pub packages: u64,
+    /// Records that are in the index.
+    pub advisories: u64,
+    /// Those of them that are about malware.
+    pub malware: u64,
+    /// Records that their database took back. They are not in the index.
+    pub withdrawn: u64,
+    /// Records about other ecosystems, or about names that no package of ours can have. Not in the index.
+    pub foreign: u64,
+    /// Entries that should be records and cannot be read.
+    pub unreadable: u64,
+    /// Entries that are no records: other files, folders, links.
+    pub ignored: u64,
+    /// The latest change of a record in the index.
+    pub newest_modified: Option<Timestamp>,
+    /// When it was compiled.
+    pub compiled_at: Timestamp,
+}
+
+/// Why bytes are not an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// Something else.
+    #[error("it is not an index of advisories")]
+    NotAnIndex,
+    /// Of another version of this program.
+    #[error("the index of advisories has format {0}, which this version does not read")]
+    Format(u8),
+    /// Not the bytes that were compiled.
+    #[error("the index of advisories is damaged")]
+    Damaged,
+    /// Over [`MAX_INDEX_BYTES`].
+    #[error("the index of advisories is too large")]
+    TooLarge,
 }
 
 impl Index {
-    /// Nothing is known.
+    /// An index that knows of nothing.
     pub fn empty() -> Self {
-        let statistics = Statistics {
+        let nothing = Statistics {
             packages: 0,
             advisories: 0,
             malware: 0,
             withdrawn: 0,
             foreign: 0,
             unreadable: 0,
+            ignored: 0,
             newest_modified: None,
             compiled_at: Timestamp::from_millis(0),
         };
-        let inner = Inner { bytes: Bytes::new(), starts: Vec::new(), fingerprint: String::new(), statistics };
-        Self { inner: Arc::new(inner) }
+        let table = Table { packages: 0, offsets_start: 0, packages_start: 0 };
+        Self(Arc::new(Inner { payload: Bytes::new(), table, fingerprint: sha256_hex(b""), statistics: nothing }))
     }
 
-    /// Reads what [`write`] has written. Takes a second for the largest.
+    /// Reads a stored index. Takes two tenths of a second for all of npm: it is looked at from end to end.
     ///
     /// # Errors
-    /// [`IndexError`] for anything else, also for a single bit that is another.
-    pub fn from_bytes(stored: &[u8]) -> Result<Self, IndexError> {
-        let mut unpacked = Vec::new();
-        let decoder = zstd::Decoder::new(stored).map_err(|_| IndexError)?;
-        decoder.take(MAX_INDEX_BYTES).read_to_end(&mut unpacked).map_err(|_| IndexError)?;
-        let bytes = Bytes::from(unpacked);
-        let end = memchr::memchr(b'\n', &bytes).ok_or(IndexError)?;
-        let header: Header = serde_json::from_slice(&bytes[..end]).map_err(|_| IndexError)?;
-        let body = bytes.slice(end + 1..);
-        if header.format != FORMAT || sha256_hex(&body) != header.fingerprint {
-            return Err(IndexError);
-        }
-        let ends = memchr::memchr_iter(b'\n', &body).map(|end| end + 1);
-        let mut starts: Vec<u32> =
-            std::iter::once(0).chain(ends).map(u32::try_from).collect::<Result<_, _>>().map_err(|_| IndexError)?;
-        // After the last line there is none.
-        starts.pop();
-        let statistics = Statistics {
-            packages: header.packages,
-            advisories: header.advisories,
-            malware: header.malware,
-            withdrawn: header.withdrawn,
-            foreign: header.foreign,
-            unreadable: header.unreadable,
-            newest_modified: header.newest_modified.and_then(|text| text.parse().ok()),
-            compiled_at: header.compiled_at.parse().map_err(|_| IndexError)?,
-        };
-        Ok(Self { inner: Arc::new(Inner { bytes: body, starts, fingerprint: header.fingerprint, statistics }) })
+    /// When the bytes are not to the last one those that were compiled.
+    pub fn from_bytes(bytes: &Bytes) -> Result<Self, IndexError> {
+        let payload = Bytes::from(unpack(bytes)?);
+        let (statistics, table) = read_head(&payload).ok_or(IndexError::Damaged)?;
+        let fingerprint = sha256_hex(&payload[table.offsets_start..]);
+        let index = Self(Arc::new(Inner { payload, table, fingerprint, statistics }));
+        if index.is_whole() { Ok(index) } else { Err(IndexError::Damaged) }
     }
 
-    /// Changes with what is known, and with nothing else.
+    /// A hash over all advisories, and over nothing else. The same set of records gives the same one, in whatever order
+    /// and whenever it was compiled.
     pub fn fingerprint(&self) -> &str {
-        &self.inner.fingerprint
+        &self.0.fingerprint
     }
 
-    /// What it was made from.
+    /// What went into it.
     pub fn statistics(&self) -> &Statistics {
-        &self.inner.statistics
+        &self.0.statistics
     }
 
-    /// Whether anything is known of a package.
-    pub fn knows(&self, name: &PackageName) -> bool {
-        self.line(name).is_some()
-    }
-
-    /// All that is known of a package, whatever the case of its name.
+    /// All advisories about a package, in the order of their ids. Names are compared in lower case, so that an advisory
+    /// about `JSONStream` is found for `jsonstream` too.
     pub fn about(&self, name: &PackageName) -> Vec<Advisory> {
-        let Some(line) = self.line(name) else { return Vec::new() };
-        let entries: Vec<Entry> = serde_json::from_slice(line).unwrap_or_default();
-        entries.into_iter().map(Advisory::from).collect()
+        let found = self.find(name).and_then(|(found, mut rest)| read_advisories(found, &mut rest));
+        found.unwrap_or_default()
     }
 
-    /// The JSON of a package's line.
-    fn line(&self, name: &PackageName) -> Option<&[u8]> {
-        let Inner { bytes, starts, .. } = &*self.inner;
-        if starts.is_empty() {
-            return None;
+    /// Whether there is any advisory about a package, without reading it.
+    pub fn knows(&self, name: &PackageName) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The package as the index spells it, and what follows its name.
+    fn find(&self, name: &PackageName) -> Option<(&str, Input<'_>)> {
+        let folded = name.as_str().to_ascii_lowercase();
+        let (mut low, mut high) = (0, self.0.table.packages);
+        while low < high {
+            let middle = low.midpoint(high);
+            let (found, rest) = self.package(middle)?;
+            match found.cmp(folded.as_str()) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Some((found, rest)),
+            }
         }
-        let name = name.as_str().to_lowercase();
-        let line_at = |start: u32| {
-            let rest = &bytes[start as usize..];
-            &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())]
+        None
+    }
+
+    /// The name of the n-th package, and what follows it.
+    fn package(&self, at: usize) -> Option<(&str, Input<'_>)> {
+        let Inner { payload, table, .. } = &*self.0;
+        let offset = |at: usize| {
+            let start = table.offsets_start + at * OFFSET_BYTES;
+            let bytes = payload.get(start..start + OFFSET_BYTES)?;
+            usize::try_from(u32::from_le_bytes(bytes.try_into().ok()?)).ok()
         };
-        let name_at = |start: u32| {
-            let line = line_at(start);
-            &line[..memchr::memchr(b'\t', line).unwrap_or(line.len())]
-        };
-        let found = starts.binary_search_by(|start| name_at(*start).cmp(name.as_bytes())).ok()?;
-        line_at(starts[found]).get(name.len() + 1..)
+        let packages = payload.get(table.packages_start..)?;
+        let mut input = Input(packages.get(offset(at)?..offset(at + 1)?)?);
+        Some((input.text()?, input))
+    }
+
+    /// Whether each package can be read and is where it belongs.
+    fn is_whole(&self) -> bool {
+        let mut before = None;
+        (0..self.0.table.packages).all(|at| {
+            let Some((name, mut rest)) = self.package(at) else { return false };
+            let is_sorted = before.replace(name).is_none_or(|before| before < name);
+            is_sorted && read_advisories(name, &mut rest).is_some() && rest.0.is_empty()
+        })
     }
 }
 
-/// What was read of an archive: for each package and id the advisory.
-pub(super) type Gathered = BTreeMap<String, BTreeMap<String, Advisory>>;
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Index").field(&self.0.statistics).finish()
+    }
+}
 
-/// Writes an index. The same advisories give the same fingerprint.
-pub(super) fn write(gathered: Gathered, mut statistics: Statistics) -> std::io::Result<(Bytes, Statistics)> {
+fn read_advisories(name: &str, input: &mut Input<'_>) -> Option<Vec<Advisory>> {
+    let count = input.count()?;
+    (0..count).map(|_| codec::read(name, input)).collect()
+}
+
+/// The payload of stored bytes.
+fn unpack(bytes: &[u8]) -> Result<Vec<u8>, IndexError> {
+    let mut input = Input(bytes);
+    if input.bytes(MAGIC.len()) != Some(MAGIC) {
+        return Err(IndexError::NotAnIndex);
+    }
+    match input.byte() {
+        Some(FORMAT) => {}
+        Some(other) => return Err(IndexError::Format(other)),
+        None => return Err(IndexError::Damaged),
+    }
+    let hash = input.bytes(HASH_BYTES).ok_or(IndexError::Damaged)?;
+    if sha256_hex(input.0).as_bytes() != hash {
+        return Err(IndexError::Damaged);
+    }
+    let length = input.bytes(OFFSET_BYTES).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    let length = usize::try_from(length.ok_or(IndexError::Damaged)?).map_err(|_| IndexError::TooLarge)?;
+    if length > MAX_INDEX_BYTES {
+        return Err(IndexError::TooLarge);
+    }
+    let payload = zstd::bulk::decompress(input.0, length).map_err(|_| IndexError::Damaged)?;
+    if payload.len() == length { Ok(payload) } else { Err(IndexError::Damaged) }
+}
+
+fn read_head(payload: &[u8]) -> Option<(Statistics, Table)> {
+    let mut input = Input(payload);
+    let statistics = read_statistics(&mut input)?;
+    let packages = input.bytes(OFFSET_BYTES).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes)?;
+    let packages = usize::try_from(packages).ok()?;
+    let offsets_start = payload.len() - input.0.len();
+    let packages_start = offsets_start.checked_add((packages.checked_add(1)?).checked_mul(OFFSET_BYTES)?)?;
+    (packages_start <= payload.len()).then_some((statistics, Table { packages, offsets_start, packages_start }))
+}
+
+fn read_statistics(input: &mut Input<'_>) -> Option<Statistics> {
+    Some(Statistics {
+        packages: input.number()?,
+        advisories: input.number()?,
+        malware: input.number()?,
+        withdrawn: input.number()?,
+        foreign: input.number()?,
+        unreadable: input.number()?,
+        ignored: input.number()?,
+        compiled_at: input.instant()?,
+        newest_modified: if input.byte()? == 0 { None } else { Some(input.instant()?) },
+    })
+}
+
+fn put_statistics(statistics: &Statistics, out: &mut Vec<u8>) {
+    let Statistics { packages, advisories, malware, withdrawn, foreign, unreadable, ignored, .. } = statistics;
+    for number in [packages, advisories, malware, withdrawn, foreign, unreadable, ignored] {
+        codec::put_number(*number, out);
+    }
+    codec::put_instant(statistics.compiled_at, out);
+    out.push(u8::from(statistics.newest_modified.is_some()));
+    if let Some(newest) = statistics.newest_modified {
+        codec::put_instant(newest, out);
+    }
+}
+
+/// Puts an index together, as it is stored: from the written advisories of each package, by its name in lower case.
+///
+/// # Errors
+/// [`IndexError::TooLarge`].
+pub fn build(statistics: &Statistics, packages: &BTreeMap<&str, Vec<&[u8]>>) -> Result<Bytes, IndexError> {
+    let mut payload = Vec::new();
+    put_statistics(statistics, &mut payload);
+    let count = u32::try_from(packages.len()).map_err(|_| IndexError::TooLarge)?;
+    payload.extend_from_slice(&count.to_le_bytes());
     let mut body = Vec::new();
-    statistics.packages = gathered.len();
-    for (name, advisories) in gathered {
-        statistics.advisories += advisories.len();
-        statistics.malware += advisories.values().filter(|advisory| advisory.is_malware).count();
-        let newest = advisories.values().filter_map(|advisory| advisory.modified).max();
-        statistics.newest_modified = statistics.newest_modified.max(newest);
-        let entries: Vec<Entry> = advisories.into_values().map(Entry::from).collect();
-        body.extend_from_slice(name.as_bytes());
-        body.push(b'\t');
-        serde_json::to_writer(&mut body, &entries)?;
-        body.push(b'\n');
-    }
-    let header = Header {
-        format: FORMAT,
-        fingerprint: sha256_hex(&body),
-        packages: statistics.packages,
-        advisories: statistics.advisories,
-        malware: statistics.malware,
-        withdrawn: statistics.withdrawn,
-        foreign: statistics.foreign,
-        unreadable: statistics.unreadable,
-        newest_modified: statistics.newest_modified.map(|at| at.to_string()),
-        compiled_at: statistics.compiled_at.to_string(),
-    };
-    let mut text = serde_json::to_vec(&header)?;
-    text.push(b'\n');
-    text.append(&mut body);
-    Ok((zstd::bulk::compress(&text, 3)?.into(), statistics))
-}
-
-impl From<Advisory> for Entry {
-    fn from(advisory: Advisory) -> Self {
-        let Advisory { id, aliases, summary, severity, cvss, cwes, is_malware, affected, modified } = advisory;
-        let is_all = affected == Affected::all();
-        let text = |version: &Version| version.to_string();
-        let spans = affected.spans.iter().map(|span| {
-            let (fixed, last) = match &span.end {
-                End::Open => (None, None),
-                End::Fixed(fix) => (Some(text(fix)), None),
-                End::Last(last) => (None, Some(text(last))),
-            };
-            (span.introduced.as_ref().map(text), fixed, last)
-        });
-        Self {
-            id,
-            summary,
-            severity: (!is_malware).then_some(severity),
-            aliases,
-            cvss,
-            cwes,
-            modified: modified.map(|at| at.to_string()),
-            spans: if is_all { Vec::new() } else { spans.collect() },
-            versions: affected.versions.iter().map(text).collect(),
+    for (name, advisories) in packages {
+        let offset = u32::try_from(body.len()).map_err(|_| IndexError::TooLarge)?;
+        payload.extend_from_slice(&offset.to_le_bytes());
+        codec::put_text(name, &mut body);
+        codec::put_number(advisories.len() as u64, &mut body);
+        for advisory in advisories {
+            body.extend_from_slice(advisory);
         }
     }
+    let end = u32::try_from(body.len()).map_err(|_| IndexError::TooLarge)?;
+    payload.extend_from_slice(&end.to_le_bytes());
+    payload.append(&mut body);
+    if payload.len() > MAX_INDEX_BYTES {
+        return Err(IndexError::TooLarge);
+    }
+    pack(&payload)
 }
 
-impl From<Entry> for Advisory {
-    fn from(entry: Entry) -> Self {
-        let Entry { id, summary, severity, aliases, cvss, cwes, modified, spans, versions } = entry;
-        let version = |text: &String| text.parse::<Version>().ok();
-        let is_malware = id.starts_with("MAL-");
-        let affected = if spans.is_empty() && versions.is_empty() {
-            Affected::all()
-        } else {
-            let spans: Vec<Span> = spans
-                .iter()
-                .map(|(introduced, fixed, last)| Span {
-                    introduced: introduced.as_ref().and_then(version),
-                    end: match (fixed.as_ref().and_then(version), last.as_ref().and_then(version)) {
-                        (Some(fix), _) => End::Fixed(fix),
-                        (None, Some(last)) => End::Last(last),
-                        (None, None) => End::Open,
-                    },
-                })
-                .collect();
-            let fixes = spans.iter().filter_map(|span| match &span.end {
-                End::Fixed(fix) => Some(fix.clone()),
-                End::Open | End::Last(_) => None,
-            });
-            Affected { fixes: fixes.collect(), versions: versions.iter().filter_map(version).collect(), spans }
-        };
-        Self {
-            id,
-            aliases,
-            summary,
-            severity: severity.unwrap_or(if is_malware { Severity::Critical } else { Severity::Unknown }),
-            cvss,
-            cwes,
-            is_malware,
-            affected,
-            modified: modified.and_then(|text| text.parse().ok()),
+fn pack(payload: &[u8]) -> Result<Bytes, IndexError> {
+    let mut rest = u32::try_from(payload.len()).map_err(|_| IndexError::TooLarge)?.to_le_bytes().to_vec();
+    // Compressing into memory fails only when there is none left.
+    rest.append(&mut zstd::bulk::compress(payload, COMPRESSION_LEVEL).map_err(|_| IndexError::TooLarge)?);
+    let hash = sha256_hex(&rest);
+    Ok([MAGIC, &[FORMAT], hash.as_bytes(), &rest].concat().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use proptest::prelude::*;
+
+    fn index_of(packages: &BTreeMap<&str, Vec<&[u8]>>) -> Bytes {
+        build(Index::empty().statistics(), packages).unwrap()
+    }
+
+    #[test]
+    fn an_empty_index_knows_nothing() {
+        let name: PackageName = "tool".parse().unwrap();
+        assert!(Index::empty().about(&name).is_empty());
+        let stored = Index::from_bytes(&index_of(&BTreeMap::new())).unwrap();
+        assert!(stored.about(&name).is_empty());
+        assert_eq!(stored.statistics(), Index::empty().statistics());
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        let bytes = index_of(&BTreeMap::new());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= 1;
+            assert!(Index::from_bytes(&damaged.into()).is_err(), "byte {at}");
+            assert!(Index::from_bytes(&bytes.slice(..at)).is_err(), "cut at {at}");
+        }
+        let mut other = bytes.to_vec();
+        other[MAGIC.len()] = 9;
+        assert_eq!(Index::from_bytes(&other.into()).unwrap_err(), IndexError::Format(9));
+        assert_eq!(Index::from_bytes(&Bytes::from_static(b"PK")).unwrap_err(), IndexError::NotAnIndex);
+    }
+
+    #[test]
+    fn a_payload_that_says_wrong_things_is_refused() {
+        let mut head = Vec::new();
+        put_statistics(Index::empty().statistics(), &mut head);
+        let with = |rest: &[u8]| Index::from_bytes(&pack(&[&head, rest].concat()).unwrap()).map(|_| ());
+        assert_eq!(with(&[0, 0, 0, 0, 0, 0, 0, 0]), Ok(()));
+        for rest in [
+            // No offsets; more packages than bytes; an offset over the end; a package of junk.
+            &[0, 0, 0, 0][..],
+            &[0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 1, b'a', 1],
+            // Twice the same name; bytes after the last advisory.
+            &[2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 6, 0, 0, 0, 1, b'a', 0, 1, b'a', 0],
+            &[1, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1, b'a', 0, 0],
+        ] {
+            assert_eq!(with(rest), Err(IndexError::Damaged), "{rest:?}");
+        }
+        // A payload that is longer or shorter than it says.
+        for length in [0_u32, 1 << 20, u32::MAX] {
+            let mut rest = length.to_le_bytes().to_vec();
+            rest.append(&mut zstd::bulk::compress(&vec![0; 100_000], 3).unwrap());
+            let bytes = [MAGIC, &[FORMAT], sha256_hex(&rest).as_bytes(), &rest].concat();
+            assert!(Index::from_bytes(&bytes.into()).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            let bytes = Bytes::from(bytes);
+            let _ = Index::from_bytes(&bytes);
+            let _ = Index::from_bytes(&[MAGIC, &[FORMAT], &bytes[..]].concat().into());
+            // With the right hash, so that the payload's own checks are reached.
+            let _ = Index::from_bytes(&pack(&bytes).unwrap());
         }
     }
 }

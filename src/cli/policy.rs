@@ -228,7 +228,9 @@ fn check(file: &Path, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
             output::message(&format!("checked {} of {}", verdicts.len(), wanted.len()));
         }
     }
-    let is_ok = verdicts.iter().all(|verdict| verdict.verdict == "offered");
+    let unread: Vec<String> =
+        skipped.iter().filter(|entry| entry.why == lockfile::NOT_READ).map(|entry| entry.what.clone()).collect();
+    let is_ok = unread.is_empty() && verdicts.iter().all(|verdict| verdict.verdict == "offered");
     let skipped: Vec<String> = skipped.iter().map(|skipped| format!("{}: {}", skipped.what, skipped.why)).collect();
     if registry.json {
         let file = file.display().to_string();
@@ -248,6 +250,9 @@ fn check(file: &Path, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
         if let Some(allowed_if) = &verdict.allowed_if {
             output::data(&format!("  to have it: {allowed_if}"))?;
         }
+    }
+    for what in unread {
+        output::data(&format!("{what}: not understood, so that nothing can be said of it"))?;
     }
     let counted: Vec<String> = counts.iter().map(|(verdict, count)| format!("{count} {verdict}")).collect();
     let not_looked_at = if skipped.is_empty() {

@@ -48,7 +48,7 @@ async fn answer(
     let bytes = app.registry.render(&packument, base, encoding).await?;
     let mut response = (validators, Body::from(bytes)).into_response();
     let headers = response.headers_mut();
-    if let Some(notice) = packument.notice().and_then(|text| HeaderValue::try_from(text).ok()) {
+    if let Some(notice) = packument.notice().and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert("npm-notice", notice);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(packument.form.media_type()));

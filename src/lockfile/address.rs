@@ -93,4 +93,4 @@ pub(super) const GIT: &str = "it comes from a git repository";
 pub(super) const FOLDER: &str = "it is a file or folder of the project";
 pub(super) const BUNDLED: &str = "it is bundled in the tarball of another package";
 /// The package may be of a registry, but which one it is was not told.
-pub(super) const NOT_READ: &str = "its name or version could not be read, so it was not looked at";
+pub const NOT_READ: &str = "its name or version could not be read, so it was not looked at";

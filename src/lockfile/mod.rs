@@ -24,6 +24,7 @@ use serde::Serialize;
 
 use crate::npm::{PackageName, Version};
 
+pub use self::address::NOT_READ;
 use self::node::Node;
 
 /// A text that is longer, in bytes, is not read. Lockfiles of large companies have some 10 MiB.

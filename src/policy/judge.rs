@@ -223,6 +223,16 @@ impl Judgement {
         serde_json::json!({ "versions": versions, "message": self.summary(name) })
     }
 
+    /// One line of ASCII for who is steered to another version than the package's owner tags as `latest`.
+    pub fn notice(&self, name: &PackageName) -> Option<String> {
+        let moved = self.moved.iter().find(|moved| moved.tag == "latest")?;
+        let withheld = self.withheld.get(&moved.from)?;
+        let instead = moved.to.as_deref().map_or_else(String::new, |to| format!(", {to} is offered in its place"));
+        let until = withheld.available_at.map_or_else(String::new, |at| format!(" until {at}"));
+        let text = format!("{name}@{} is withheld{until}{instead}: {}", moved.from, withheld.reason);
+        Some(text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect())
+    }
+
     /// The newest of what is withheld, in a few lines for people.
     pub fn summary(&self, name: &PackageName) -> String {
         const LINES: usize = 5;

@@ -175,13 +175,13 @@ fn reported(advisory: &Advisory) -> Value {
     let cves: Vec<&String> = advisory.aliases.iter().filter(|alias| alias.starts_with("CVE-")).collect();
     serde_json::json!({
         "id": numeric_id(&advisory.id),
-        "url": advisory.url(),
+        "url": advisory.url,
         "title": advisory.summary,
         "severity": severity.as_str(),
         "vulnerable_versions": advisory.affected.range_text(),
         "cwe": advisory.cwes,
         "cves": cves,
-        "cvss": { "score": cvss.map_or(0.0, |cvss| cvss.score), "vectorString": cvss.map(|cvss| cvss.vector.as_str()) },
+        "cvss": { "score": cvss.map_or(0.0, |cvss| f64::from(cvss.tenths()) / 10.0), "vectorString": cvss.map(|cvss| cvss.vector.as_str()) },
     })
 }
 

@@ -100,14 +100,8 @@ impl Packument {
     }
 
     /// One line for who is steered to another version than the package's owner tags as `latest`.
-    pub fn notice(&self) -> Option<String> {
-        let judgement = &self.judged.as_ref()?.judgement;
-        let moved = judgement.moved.iter().find(|moved| moved.tag == "latest")?;
-        let withheld = judgement.withheld.get(&moved.from)?;
-        let instead = moved.to.as_deref().map_or_else(String::new, |to| format!(", {to} is offered in its place"));
-        let until = withheld.available_at.map_or_else(String::new, |at| format!(" until {at}"));
-        let text = format!("{}@{} is withheld{until}{instead}: {}", self.name, moved.from, withheld.reason);
-        Some(text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect())
+    pub fn notice(&self) -> Option<&str> {
+        self.judged.as_ref()?.notice.as_deref()
     }
 
     /// With what the policy says of it. A document that changes with the clock has no date of its last change.

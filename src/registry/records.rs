@@ -23,7 +23,7 @@ const KEYS_LAST_MILLIS: i64 = 3_600_000;
 const MAX_HOSTED_NAMES: usize = 100_000;
 
 /// Which package of which upstream, by the name that its answers are kept under.
-pub(super) type RecordId = (String, PackageName);
+pub(super) type RecordId = (Arc<str>, PackageName);
 
 /// What is in memory of all that.
 pub(super) struct Records {
@@ -46,7 +46,7 @@ impl Default for Records {
 }
 
 pub(super) fn id_of(upstream: &Upstream, name: &PackageName) -> RecordId {
-    (upstream.cache_name().to_owned(), name.clone())
+    (upstream.shared_cache_name(), name.clone())
 }
 
 impl Registry {

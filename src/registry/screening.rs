@@ -14,7 +14,7 @@ use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 
 use super::proxied::{Found, ProxiedDocument};
-use super::records::id_of;
+use super::records::{RecordId, id_of};
 use super::source::Route;
 use super::waivers::WaiverBook;
 use super::{Error, Refused, Registry, byte_cache};
@@ -44,6 +44,8 @@ pub struct Judged {
     pub epoch: String,
     /// Changes with what is offered; empty where all is.
     pub fingerprint: String,
+    /// [`Judgement::notice`], made once: a read must not cost more for it.
+    pub notice: Option<String>,
     revision: String,
     from: Timestamp,
 }
@@ -63,8 +65,8 @@ pub struct PolicyHealth {
 #[derive(Debug, Clone, Copy)]
 struct JudgedWeighter;
 
-impl Weighter<(String, PackageName), Arc<Judged>> for JudgedWeighter {
-    fn weight(&self, _: &(String, PackageName), judged: &Arc<Judged>) -> u64 {
+impl Weighter<RecordId, Arc<Judged>> for JudgedWeighter {
+    fn weight(&self, _: &RecordId, judged: &Arc<Judged>) -> u64 {
         let judgement = &judged.judgement;
         600 + 500 * (judgement.withheld.len() + judgement.observed.len()) as u64 + 60 * judgement.tags.len() as u64
     }
@@ -83,8 +85,8 @@ pub(super) struct Screening {
     waivers: WaiverBook,
     /// With the number of changes of the waivers that it was made at.
     current: RwLock<(Arc<Policy>, u64)>,
-    judged: Cache<(String, PackageName), Arc<Judged>, JudgedWeighter>,
-    locks: KeyedLocks<(String, PackageName)>,
+    judged: Cache<RecordId, Arc<Judged>, JudgedWeighter>,
+    locks: KeyedLocks<RecordId>,
     health: Mutex<PolicyHealth>,
     /// Cancelled once waivers and advisories were read for the first time.
     loaded: CancellationToken,
@@ -207,12 +209,12 @@ impl Registry {
     ) -> Result<Option<Arc<Judged>>, Error> {
         self.policy_loaded().await;
         let policy = self.policy();
-        if !policy.concerns(Origin::Upstream(upstream.name()), name) {
-            return Ok(None);
-        }
         let id = id_of(upstream, name);
         if let Some(judged) = self.still_judged(&id, revision, &policy) {
             return Ok(Some(judged));
+        }
+        if !policy.concerns(Origin::Upstream(upstream.name()), name) {
+            return Ok(None);
         }
         let _held = self.inner.screening.locks.lock(&id).await;
         if let Some(judged) = self.still_judged(&id, revision, &policy) {
@@ -231,7 +233,7 @@ impl Registry {
         if !policy.concerns(Origin::Hosted, name) {
             return Ok(None);
         }
-        let id = (String::new(), name.clone());
+        let id = (Arc::from(""), name.clone());
         if let Some(judged) = self.still_judged(&id, revision, &policy) {
             return Ok(Some(judged));
         }
@@ -246,7 +248,7 @@ impl Registry {
         Ok(Some(self.remember_judgement(id, revision, &policy, judgement, now)))
     }
 
-    fn still_judged(&self, id: &(String, PackageName), revision: &str, policy: &Policy) -> Option<Arc<Judged>> {
+    fn still_judged(&self, id: &RecordId, revision: &str, policy: &Policy) -> Option<Arc<Judged>> {
         let judged = self.inner.screening.judged.get(id)?;
         let now = self.inner.clock.now();
         let holds = judged.revision == revision
@@ -258,7 +260,7 @@ impl Registry {
 
     fn remember_judgement(
         &self,
-        id: (String, PackageName),
+        id: RecordId,
         revision: &str,
         policy: &Policy,
         judgement: Judgement,
@@ -266,6 +268,7 @@ impl Registry {
     ) -> Arc<Judged> {
         let judged = Arc::new(Judged {
             fingerprint: judgement.fingerprint(),
+            notice: judgement.notice(&id.1),
             judgement,
             epoch: policy.epoch().to_owned(),
             revision: revision.to_owned(),

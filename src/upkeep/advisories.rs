@@ -10,15 +10,19 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::advisories::{self, CompileError, Compiled, FetchError, Fetched, Index, Limits, Validators};
+use crate::advisories::{self, CompileError, Compiled, FetchError, Fetched, Index, Limits};
 use crate::clock::Clock;
 use crate::keys;
 use crate::registry::Registry;
 use crate::settings::{AdvisorySettings, AdvisorySource};
 use crate::storage::{self, Durability, Store};
+use crate::upstream::Validators;
 
 /// The pause before a failed refresh is tried again, where the usual one is longer.
 const AFTER_A_FAILURE: Duration = Duration::from_mins(5);
+
+/// From how many advisories on a loss of half of them is no accident of small numbers.
+const MANY: u64 = 1000;
 
 /// Which index is in force, and what it was made from.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -42,6 +46,14 @@ pub enum RefreshError {
     /// The index cannot be kept.
     #[error("the index cannot be stored")]
     Store(#[from] storage::Error),
+    /// An archive that was emptied, by mistake or on purpose, must not end all protection.
+    #[error("the archive has {after} advisories, where the one before had {before}: more than half are gone")]
+    Shrunk {
+        /// In the index in force.
+        before: u64,
+        /// In the archive.
+        after: u64,
+    },
     /// The index that was made cannot be read: a mistake of ours.
     #[error("the index that was made cannot be read")]
     Index(#[from] advisories::IndexError),
@@ -152,7 +164,9 @@ impl AdvisoryKeeper {
                     if pointer.source == url.as_str() { pointer.validators.clone() } else { Validators::default() };
                 match advisories::fetch(url, &staged.0, &known, &limits).await? {
                     Fetched::NotModified => return Ok(pointer.clone()),
-                    Fetched::Whole(validators) => (url.to_string(), staged.0.clone(), validators, Some(staged)),
+                    Fetched::Archive { validators, .. } => {
+                        (url.to_string(), staged.0.clone(), validators, Some(staged))
+                    }
                 }
             }
         };
@@ -172,6 +186,10 @@ impl AdvisoryKeeper {
             "advisories were compiled"
         );
         let index = Index::from_bytes(&bytes)?;
+        let (before, after) = (self.registry.policy().advisories().statistics().advisories, statistics.advisories);
+        if before >= MANY && after < before / 2 {
+            return Err(RefreshError::Shrunk { before, after });
+        }
         let newer = Pointer { fingerprint: index.fingerprint().to_owned(), source: name, validators };
         if newer.fingerprint == pointer.fingerprint {
             // The same advisories: nothing to swap, and no ETag changes.

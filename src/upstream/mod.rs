@@ -137,6 +137,11 @@ impl Upstream {
         &self.cache_name
     }
 
+    /// [`Upstream::cache_name`], to be kept without a copy.
+    pub fn shared_cache_name(&self) -> Arc<str> {
+        Arc::clone(&self.cache_name)
+    }
+
     /// The registry's base; its path ends with a slash.
     pub fn base(&self) -> &Url {
         self.client.home()
