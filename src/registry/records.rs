@@ -187,7 +187,10 @@ impl Registry {
             }
         };
         let keys = Arc::new(keys);
-        self.inner.records.keys.insert(id, (now, Arc::clone(&keys)));
+        // That there are none may be a failure, and is not remembered.
+        if !keys.is_empty() {
+            self.inner.records.keys.insert(id, (now, Arc::clone(&keys)));
+        }
         keys
     }
 

@@ -325,8 +325,8 @@ impl Registry {
                     Ok(state) => state,
                     Err(error) => {
                         tracing::debug!(package.name = %name, dependency = %question.name, %error, "a new dependency could not be looked at");
-                        ask_again = Some(now.plus(ASK_AGAIN));
-                        DependencyState::Fine
+                        // Nobody can install it now in any case.
+                        DependencyState::Blocked
                     }
                 };
                 if state == DependencyState::Blocked {
@@ -336,7 +336,9 @@ impl Registry {
             }
             judgement = self.judged_once(policy, upstream, name, &body, now, &material, &answers).await?;
         }
-        if !judgement.questions.is_empty() {
+        // Without keys every signature counts as missing: that must not outlive the moment in which they cannot be had.
+        let lacks_keys = material.keys.is_empty() && policy.needs_signatures(Origin::Upstream(upstream.name()), name);
+        if !judgement.questions.is_empty() || lacks_keys {
             ask_again = Some(now.plus(ASK_AGAIN));
         }
         judgement.until = judgement.until.into_iter().chain(ask_again).min();

@@ -44,6 +44,20 @@ fn new_token(_: &str) -> String {
 }
 
 const ROWS: &[Row] = &[
+    Row {
+        method: "GET",
+        path: "/-/holdfast/v1/explain/{package}",
+        address: "/-/holdfast/v1/explain/PKG",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "POST",
+        path: "/-/holdfast/v1/check",
+        address: "/-/holdfast/v1/check",
+        body: |name| json!({ "packages": [{ "name": name, "version": "1.0.0" }] }).to_string(),
+        status: 200,
+    },
     Row { method: "GET", path: "/{package}", address: "/PKG", body: nothing, status: 200 },
     Row { method: "GET", path: "/{package}/{wanted}", address: "/PKG/latest", body: nothing, status: 200 },
     Row { method: "GET", path: "/{package}/-/{file}", address: "/PKG/-/thing-1.0.0.tgz", body: nothing, status: 200 },
