@@ -45,6 +45,7 @@ mod owners;
 mod packument;
 mod policy;
 mod policy_commands;
+mod policy_standins;
 mod profile;
 mod proxied;
 mod publish;

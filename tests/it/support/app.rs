@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use axum::body::Body;
 use holdfast::app::App;
 use holdfast::auth::Registration;
 use holdfast::clock::Clock;
 use holdfast::http::{HttpService, Peer};
+use holdfast::npm::Timestamp;
 use holdfast::operator::Desk;
 use holdfast::settings::{Auto, RegistrationSetting, Settings, UpstreamSettings};
 use holdfast::storage::{self, FaultPlan, Store};
@@ -52,6 +54,11 @@ impl TestApp {
 
     /// As [`TestApp::new`], with settings changed.
     pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::at(START.parse().unwrap(), change)
+    }
+
+    /// As [`TestApp::with`], with a clock that starts at another instant than the usual one.
+    pub(crate) fn at(start: Timestamp, change: impl FnOnce(&mut Settings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = Settings::default();
         directory.path().clone_into(&mut settings.storage.directory);
@@ -59,15 +66,7 @@ impl TestApp {
         settings.access.registration = RegistrationSetting::Set(Registration::Open);
         change(&mut settings);
         let store = Store::open(directory.path()).unwrap();
-        Self::over(directory, settings, Clock::held_at(START.parse().unwrap()), store)
-    }
-
-    /// As [`TestApp::with`], at another instant.
-    pub(crate) fn at(instant: holdfast::npm::Timestamp, change: impl FnOnce(&mut Settings)) -> Self {
-        let app = Self::with(change);
-        let back = app.clock.now().as_millis() - instant.as_millis();
-        app.clock.set_back(std::time::Duration::from_millis(u64::try_from(back).unwrap()));
-        app
+        Self::over(directory, settings, Clock::held_at(start), store)
     }
 
     fn over(directory: TempDir, settings: Settings, clock: Clock, store: Store) -> Self {
@@ -151,6 +150,12 @@ impl TestApp {
             ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/token-lists/", "-/cache/", "-/github/"];
         files.retain(|path, _| !others.iter().any(|other| path.starts_with(other)));
         files
+    }
+
+    /// Moves the clock on to an instant, which is not behind it.
+    pub(crate) fn advance_to(&self, instant: Timestamp) {
+        let millis = instant.as_millis() - self.clock.now().as_millis();
+        self.clock.advance(Duration::from_millis(millis.try_into().expect("clocks are not moved back")));
     }
 
     /// Waits until what was changed can be found.

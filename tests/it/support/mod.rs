@@ -10,6 +10,7 @@ pub(crate) mod company;
 pub(crate) mod github;
 pub(crate) mod http;
 pub(crate) mod in_process;
+pub(crate) mod incidents;
 pub(crate) mod issuer;
 mod loopback;
 pub(crate) mod package;
