@@ -181,6 +181,17 @@ pub(crate) fn axios() -> Incident {
     }
 }
 
+/// [`axios`], had its attackers waited: both releases stand in at three days before they came, so that their own hold is
+/// over when the dependency comes. This did not happen; it is what holding new dependencies is for.
+pub(crate) fn axios_with_patience() -> Incident {
+    const WAITED: i64 = 3 * 24 * 60 * 60 * 1000;
+    let mut incident = axios();
+    for release in incident.releases.iter_mut().filter(|release| release.is_bad && release.package == "axios") {
+        release.published = Timestamp::from_millis(release.published.as_millis() - WAITED);
+    }
+    Incident { name: "axios, as if its releases had come three days before their dependency", ..incident }
+}
+
 /// `TanStack`, 11 May 2026: a workflow with a poisoned cache publishes two rounds of releases, trusted and with valid
 /// provenance. They add an optional dependency on a git commit, whose script does the work. 84 versions of 42 packages.
 ///
