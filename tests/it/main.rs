@@ -44,6 +44,7 @@ mod operator;
 mod owners;
 mod packument;
 mod policy;
+mod policy_attacks;
 mod policy_commands;
 mod policy_standins;
 mod profile;
