@@ -10,11 +10,11 @@ use serde::Serialize;
 use url::Url;
 
 use super::{DataArgs, SettingsArgs, orders, output, runtime};
-use crate::client::{Client, Explanation, Verdict};
+use crate::client::Client;
 use crate::lockfile::{self, Lockfile};
 use crate::npm::{Range, Version};
 use crate::operator::{Order, Outcome, WaiverWish};
-use crate::policy;
+use crate::policy::{self, Explanation, Verdict, VersionVerdict, WithheldVersion};
 use crate::settings::{self, Settings};
 
 /// Lockfiles are read whole; larger ones are something else.
@@ -192,12 +192,12 @@ fn explain(package: &str, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
     if found.withheld.is_empty() {
         output::data("  nothing of that is withheld")?;
     }
-    for version in &found.withheld {
-        let until = version.available_at.as_deref().map_or_else(String::new, |at| format!(" until {at}"));
-        output::data(&format!("\n{}@{} is withheld{until}", found.package, version.version))?;
-        output::data(&format!("  rule     {}", version.rule))?;
-        output::data(&format!("  because  {}", version.reason))?;
-        output::data(&format!("  to have it: {}", version.allowed_if))?;
+    for WithheldVersion { version, withheld } in &found.withheld {
+        let until = withheld.available_at.map_or_else(String::new, |at| format!(" until {at}"));
+        output::data(&format!("\n{}@{version} is withheld{until}", found.package))?;
+        output::data(&format!("  rule     {}", withheld.rule))?;
+        output::data(&format!("  because  {}", withheld.reason))?;
+        output::data(&format!("  to have it: {}", withheld.allowed_if))?;
     }
     for noted in &found.observed {
         output::data(&format!("\n{}@{} is offered ({}): {}", found.package, noted.version, noted.rule, noted.note))?;
@@ -210,7 +210,7 @@ fn explain(package: &str, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
 struct Report {
     file: String,
     kind: lockfile::Kind,
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<VersionVerdict>,
     skipped: Vec<String>,
     ok: bool,
 }
@@ -230,7 +230,7 @@ fn check(file: &Path, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
     }
     let unread: Vec<String> =
         skipped.iter().filter(|entry| entry.why == lockfile::NOT_READ).map(|entry| entry.what.clone()).collect();
-    let is_ok = unread.is_empty() && verdicts.iter().all(|verdict| verdict.verdict == "offered");
+    let is_ok = unread.is_empty() && verdicts.iter().all(|line| matches!(line.verdict, Verdict::Offered));
     let skipped: Vec<String> = skipped.iter().map(|skipped| format!("{}: {}", skipped.what, skipped.why)).collect();
     if registry.json {
         let file = file.display().to_string();
@@ -238,17 +238,18 @@ fn check(file: &Path, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
         return Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for verdict in &verdicts {
-        *counts.entry(verdict.verdict.as_str()).or_default() += 1;
-        let why = match verdict.verdict.as_str() {
-            "withheld" => verdict.reason.as_deref().unwrap_or_default(),
-            "missing" => "the registry has no such version",
-            "unknown" => "the registry could not ask where it comes from",
-            _ => continue,
+    for VersionVerdict { name, version, verdict } in &verdicts {
+        let (word, why) = match verdict {
+            Verdict::Offered => ("offered", None),
+            Verdict::Withheld(withheld) => ("withheld", Some(withheld.reason.as_str())),
+            Verdict::Missing => ("missing", Some("the registry has no such version")),
+            Verdict::Unknown => ("unknown", Some("the registry could not ask where it comes from")),
         };
-        output::data(&format!("{}@{}: {}: {why}", verdict.name, verdict.version, verdict.verdict))?;
-        if let Some(allowed_if) = &verdict.allowed_if {
-            output::data(&format!("  to have it: {allowed_if}"))?;
+        *counts.entry(word).or_default() += 1;
+        let Some(why) = why else { continue };
+        output::data(&format!("{name}@{version}: {word}: {why}"))?;
+        if let Verdict::Withheld(withheld) = verdict {
+            output::data(&format!("  to have it: {}", withheld.allowed_if))?;
         }
     }
     for what in unread {

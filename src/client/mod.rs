@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use url::Url;
 
-use crate::policy::{MovedTag, Observation};
+use crate::policy::{Explanation, VersionVerdict};
 use crate::secret::Secret;
 
 /// For a question to which the registry has to ask others.
@@ -50,71 +50,9 @@ pub struct Client {
     token: Option<Secret>,
 }
 
-/// What is withheld of a package, as a registry says it.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Explanation {
-    /// The package.
-    pub package: String,
-    /// `hosted`, or an upstream's name.
-    pub source: String,
-    /// How many versions are offered.
-    pub offered: usize,
-    /// Tags that point elsewhere than at their source.
-    pub moved_tags: Vec<MovedTag>,
-    /// What is not offered, the highest first.
-    pub withheld: Vec<WithheldVersion>,
-    /// What is offered although something speaks against it.
-    pub observed: Vec<Observation>,
-    /// When this changes by itself (RFC 3339).
-    pub changes_at: Option<String>,
-}
-
-/// A version that is not offered.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct WithheldVersion {
-    /// Its number.
-    pub version: String,
-    /// Why, in a word.
-    pub cause: String,
-    /// What decided.
-    pub rule: String,
-    /// Why, for people.
-    pub reason: String,
-    /// When it will be offered, if time will do it (RFC 3339).
-    pub available_at: Option<String>,
-    /// What would let it through.
-    pub allowed_if: String,
-}
-
-/// A verdict on one version.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The package.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// `offered`, `withheld`, `missing`, `unknown`.
-    pub verdict: String,
-    /// Why it is withheld, in a word.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cause: Option<String>,
-    /// What decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// Why, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// When it will be offered, if time will do it (RFC 3339).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub available_at: Option<String>,
-    /// What would let it through.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub allowed_if: Option<String>,
-}
-
 #[derive(Deserialize)]
 struct Verdicts {
-    verdicts: Vec<Verdict>,
+    verdicts: Vec<VersionVerdict>,
 }
 
 /// A sign-in that waits for a code to be typed at GitHub.
@@ -190,7 +128,7 @@ impl Client {
     }
 
     /// A verdict on each of several versions, name and number, in their order.
-    pub async fn check(&self, versions: &[(String, String)]) -> Result<Vec<Verdict>, Error> {
+    pub async fn check(&self, versions: &[(String, String)]) -> Result<Vec<VersionVerdict>, Error> {
         let url = format!("{}-/holdfast/v1/check", self.base);
         let packages: Vec<serde_json::Value> =
             versions.iter().map(|(name, version)| serde_json::json!({ "name": name, "version": version })).collect();

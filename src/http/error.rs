@@ -13,7 +13,7 @@ use http::{HeaderValue, StatusCode};
 use super::request_id::RequestId;
 use crate::auth::{self, Action, Refusal};
 use crate::npm::packument::EditError;
-use crate::policy::{Cause, Withheld};
+use crate::policy::{Cause, Withheld, one_line};
 use crate::registry::{Challenge, Error, Refused};
 use crate::{storage, upstream};
 
@@ -424,11 +424,6 @@ fn withheld(refused: Box<Refused>) -> ApiError {
         None => format!("Every version of {} is withheld: {reason}. To have one: {allowed_if}.", refused.name),
     };
     ApiError { refused: Some(refused), ..ApiError::saying(kind, sentence) }
-}
-
-/// A sentence as a header can hold it.
-fn one_line(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect()
 }
 
 impl From<auth::Error> for ApiError {

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::error::ApiError;
 use super::extract::{Bounded, Identity, Package, Reader, json as read_json};
@@ -37,14 +37,5 @@ pub(super) async fn check(
 ) -> Result<Response, ApiError> {
     let wanted: Wanted = read_json(&body)?;
     let verdicts = app.registry.check(&caller, wanted.packages).await?;
-    let verdicts: Vec<Value> = verdicts
-        .into_iter()
-        .map(|(checked, verdict)| {
-            let mut line = serde_json::to_value(verdict).unwrap_or_default();
-            line["name"] = checked.name.into();
-            line["version"] = checked.version.into();
-            line
-        })
-        .collect();
     Ok(respond::json(StatusCode::OK, &json!({ "verdicts": verdicts })))
 }

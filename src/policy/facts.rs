@@ -64,6 +64,13 @@ impl<'a> Facts<'a> {
         Ok(Self { versions: versions.collect(), tags })
     }
 
+    /// A package of which nothing is known but the number of one version.
+    pub(super) fn of_number(version: &Version) -> Self {
+        let number = Cow::Owned(version.to_string());
+        let only = VersionFacts { number, version: Some(version.clone()), published: None, raw: RawValue::NULL };
+        Self { versions: vec![only], tags: BTreeMap::new() }
+    }
+
     /// A version by its number, in whatever spelling.
     pub fn version(&self, number: &str) -> Option<&VersionFacts<'a>> {
         self.versions.iter().find(|version| version.number == number).or_else(|| {

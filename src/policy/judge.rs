@@ -96,7 +96,7 @@ pub struct Situation<'a> {
 }
 
 /// Why a version is withheld.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// Too young.
@@ -114,7 +114,7 @@ pub enum Cause {
 }
 
 /// A version that is not offered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withheld {
     /// Why, in a word.
     pub cause: Cause,
@@ -175,7 +175,8 @@ pub struct Judgement {
 
 /// Decides which versions of a package are offered. Pure: the same arguments give the same answer.
 pub fn judge(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Judgement {
-    let mut court = Court::new(policy, facts, situation);
+    let (rules, advisories) = (rules_in_force(policy, situation), known_of(policy, situation));
+    let mut court = Court::new(policy, facts, situation, &rules, &advisories);
     for index in court.ascending() {
         let verdict = court.verdict(index);
         court.note(index, verdict);
@@ -184,7 +185,43 @@ pub fn judge(policy: &Policy, facts: &Facts<'_>, situation: Situation<'_>) -> Ju
     court.judgement
 }
 
+/// Decides what can be decided of a version of an upstream by its name and number alone, whatever its document says or
+/// whether there is one: malware, and rules that look at nothing else. For lists, in which nothing can be asked for each
+/// line, and for what is still kept of a package that its upstream does not have any more.
+pub fn judge_by_number(policy: &Policy, situation: Situation<'_>, version: &Version) -> Option<Withheld> {
+    let facts = Facts::of_number(version);
+    let mut rules = rules_in_force(policy, situation);
+    rules.retain(|rule| rule.looks_at_number_only());
+    let advisories = known_of(policy, situation);
+    Court::new(policy, &facts, situation, &rules, &advisories).verdict_by_number(0).err()
+}
+
+/// The rules that speak of a package and have not ended.
+fn rules_in_force<'a>(policy: &'a Policy, situation: Situation<'_>) -> Vec<&'a Rule> {
+    let speaking = policy.rules().iter().filter(|rule| rule.speaks_of(situation.origin, situation.name));
+    speaking.filter(|rule| !rule.is_over(situation.now)).collect()
+}
+
+/// What is known of a package. Names in advisories are those of the public registry; one of ours is another package.
+fn known_of(policy: &Policy, situation: Situation<'_>) -> Vec<Advisory> {
+    match situation.origin {
+        Origin::Hosted => Vec::new(),
+        Origin::Upstream(_) => policy.advisories().about(situation.name),
+    }
+}
+
 impl Judgement {
+    /// Why a version is withheld, by its number in whatever spelling: a document may have `1.0.0+build` where a file's name,
+    /// read as a version, is `1.0.0`.
+    pub fn refusal_of(&self, number: &str) -> Option<&Withheld> {
+        self.withheld.get(number).or_else(|| {
+            let wanted: Version = number.parse().ok()?;
+            let is_odd = |own: &str| own.contains('+') || own.starts_with(['v', '=']);
+            let mut odd = self.withheld.iter().filter(|(own, _)| is_odd(own));
+            odd.find(|(own, _)| own.parse().ok().as_ref() == Some(&wanted)).map(|(_, withheld)| withheld)
+        })
+    }
+
     /// Changes with what is offered and with what is said of the rest; empty where all is offered.
     pub fn fingerprint(&self) -> String {
         if self.withheld.is_empty() {
@@ -229,8 +266,7 @@ impl Judgement {
         let withheld = self.withheld.get(&moved.from)?;
         let instead = moved.to.as_deref().map_or_else(String::new, |to| format!(", {to} is offered in its place"));
         let until = withheld.available_at.map_or_else(String::new, |at| format!(" until {at}"));
-        let text = format!("{name}@{} is withheld{until}{instead}: {}", moved.from, withheld.reason);
-        Some(text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect())
+        Some(one_line(&format!("{name}@{} is withheld{until}{instead}: {}", moved.from, withheld.reason)))
     }
 
     /// The newest of what is withheld, in a few lines for people.
@@ -254,9 +290,9 @@ struct Court<'a> {
     policy: &'a Policy,
     facts: &'a Facts<'a>,
     situation: Situation<'a>,
-    rules: Vec<&'a Rule>,
+    rules: &'a [&'a Rule],
     waivers: Vec<&'a Waiver>,
-    advisories: Vec<Advisory>,
+    advisories: &'a [Advisory],
     served: Vec<Version>,
     /// The strongest trust among earlier releases, for each version; worked out when a rule asks.
     strongest_before: OnceCell<Vec<Trust>>,
@@ -266,16 +302,15 @@ struct Court<'a> {
 }
 
 impl<'a> Court<'a> {
-    fn new(policy: &'a Policy, facts: &'a Facts<'a>, situation: Situation<'a>) -> Self {
-        let Situation { name, origin, now, record, .. } = situation;
-        let spoken: Vec<&Rule> = policy.rules().iter().filter(|rule| rule.speaks_of(origin, name)).collect();
-        let rules: Vec<&Rule> = spoken.into_iter().filter(|rule| !rule.is_over(now)).collect();
+    fn new(
+        policy: &'a Policy,
+        facts: &'a Facts<'a>,
+        situation: Situation<'a>,
+        rules: &'a [&'a Rule],
+        advisories: &'a [Advisory],
+    ) -> Self {
+        let Situation { name, now, record, .. } = situation;
         let waivers: Vec<&Waiver> = policy.waivers().about(name, now).collect();
-        let advisories = match origin {
-            // Names in advisories are those of the public registry; one of ours is another package.
-            Origin::Hosted => Vec::new(),
-            Origin::Upstream(_) => policy.advisories().about(name),
-        };
         let ends =
             rules.iter().filter_map(|rule| rule.expires).chain(waivers.iter().filter_map(|waiver| waiver.ends()));
         let judgement = Judgement { until: ends.min(), ..Judgement::default() };
@@ -329,20 +364,12 @@ impl<'a> Court<'a> {
     }
 
     fn verdict(&mut self, index: usize) -> Option<Withheld> {
+        let rules = match self.verdict_by_number(index) {
+            Ok(rules) => rules,
+            Err(withheld) => return Some(withheld),
+        };
         let facts = self.facts;
         let version = &facts.versions[index];
-        let advisories: Vec<Advisory> =
-            self.advisories.iter().filter(|advisory| is_about(advisory, version)).cloned().collect();
-        if let Some(malware) = advisories.iter().find(|advisory| advisory.is_malware) {
-            return Some(malicious(malware));
-        }
-        let rules = self.rules_for(index, &advisories);
-        if let Some(advisory) = advisories.iter().find(|advisory| self.blocks(advisory, version, &rules.lifted)) {
-            return Some(self.vulnerable(advisory, version));
-        }
-        if let Some(rule) = rules.denied {
-            return Some(self.denied(rule));
-        }
         let upstream = self.upstream();
         if rules.is_allowed || lifting(&self.waivers, None, upstream, version).is_some() {
             return None;
@@ -350,6 +377,25 @@ impl<'a> Court<'a> {
         self.look_alike(version)
             .or_else(|| self.too_young(version, rules.hold))
             .or_else(|| self.new_dependency(version))
+    }
+
+    /// What advisories and rules say, time aside.
+    fn verdict_by_number(&mut self, index: usize) -> Result<RulesSay<'a>, Withheld> {
+        let facts = self.facts;
+        let version = &facts.versions[index];
+        let advisories: Vec<&Advisory> =
+            self.advisories.iter().filter(|advisory| is_about(advisory, version)).collect();
+        if let Some(malware) = advisories.iter().find(|advisory| advisory.is_malware) {
+            return Err(malicious(malware));
+        }
+        let rules = self.rules_for(index, &advisories);
+        if let Some(advisory) = advisories.iter().find(|advisory| self.blocks(advisory, version, &rules.lifted)) {
+            return Err(self.vulnerable(advisory, version));
+        }
+        match rules.denied {
+            Some(rule) => Err(self.denied(rule)),
+            None => Ok(rules),
+        }
     }
 
     fn upstream(&self) -> &'a str {
@@ -360,11 +406,11 @@ impl<'a> Court<'a> {
     }
 
     /// What the rules say of a version: the first that allows or denies, and the longest hold before it.
-    fn rules_for(&mut self, index: usize, advisories: &[Advisory]) -> RulesSay<'a> {
+    fn rules_for(&mut self, index: usize, advisories: &[&Advisory]) -> RulesSay<'a> {
         let facts = self.facts;
         let version = &facts.versions[index];
         let mut say = RulesSay::default();
-        for rule in self.rules.clone() {
+        for rule in self.rules {
             let matches = {
                 let is_weaker = || self.is_weaker(index);
                 let signature = || self.signature(version);
@@ -380,6 +426,13 @@ impl<'a> Court<'a> {
                 continue;
             }
             if rule.mode == Mode::Observe {
+                if let Effect::Hold(hold) = rule.effect {
+                    let mature_at = self.clock(version).plus(hold);
+                    if mature_at <= self.situation.now {
+                        continue;
+                    }
+                    self.changes_at(mature_at);
+                }
                 self.observe(version, &rule.id, &format!("the rule would {}", described(rule.effect)));
                 continue;
             }
@@ -689,6 +742,11 @@ impl<'a> Court<'a> {
     }
 }
 
+/// A text as a header can hold it: one line of ASCII.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_ascii() && !letter.is_control() { letter } else { '?' }).collect()
+}
+
 /// What the rules say of a version.
 #[derive(Default)]
 struct RulesSay<'a> {
@@ -698,7 +756,7 @@ struct RulesSay<'a> {
     lifted: Vec<String>,
 }
 
-pub(super) fn malicious(advisory: &Advisory) -> Withheld {
+fn malicious(advisory: &Advisory) -> Withheld {
     Withheld {
         cause: Cause::Malicious,
         rule: advisory.id.clone(),

@@ -6,6 +6,7 @@
 //! when, and the next instant at which its answer changes. It reads nothing and asks nobody: what it would have to ask, it
 //! returns as questions.
 
+mod explanation;
 mod facts;
 mod judge;
 mod licence;
@@ -18,18 +19,22 @@ mod waiver;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use explanation::{Explanation, Verdict, VersionVerdict, WithheldVersion};
 pub use facts::{Facts, VersionFacts};
 pub use judge::{
     Cause, DependencyState, Judgement, MovedTag, Observation, Origin, Question, Record, Situation, Withheld, judge,
+    judge_by_number, one_line,
 };
 pub use look_alike::{LookAlike, look_alike};
-pub use rule::{Condition, Effect, InstallScripts, LicenceCondition, Mode, NamePattern, Rule, SignatureCondition};
+pub use rule::{
+    Condition, Effect, HOSTED, InstallScripts, LicenceCondition, Mode, NamePattern, Rule, SignatureCondition,
+};
 pub use rules_file::{RuleMistake, duration, parse as parse_rules};
 pub use waiver::{Waiver, Waivers};
 
 use crate::advisories::{self, Severity};
+use crate::npm::PackageName;
 use crate::npm::integrity::sha256_hex;
-use crate::npm::{PackageName, Version};
 
 /// How a control that is built in acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,12 +175,6 @@ impl Policy {
     pub fn longest_hold(&self, origin: Origin<'_>, name: &PackageName) -> Duration {
         let rules = self.rules.iter().filter(|rule| rule.speaks_of(origin, name)).filter_map(Rule::hold);
         rules.chain([self.default_hold(origin)]).max().unwrap_or_default()
-    }
-
-    /// Refuses a version of an upstream that is known to be malicious, whatever its document says of it.
-    pub fn malicious(&self, name: &PackageName, version: &Version) -> Option<Withheld> {
-        let about = self.advisories.about(name);
-        about.iter().find(|advisory| advisory.is_malware && advisory.affected.contains(version)).map(judge::malicious)
     }
 
     /// Whether an upstream's dates of publication are believed.

@@ -13,7 +13,7 @@ use crate::npm::signature::Signature;
 use crate::npm::{PackageName, Pattern, Range, Timestamp};
 
 /// What `upstreams` calls packages that were published here.
-pub(super) const HOSTED: &str = "hosted";
+pub const HOSTED: &str = "hosted";
 
 /// What becomes of a version that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub(super) struct Evidence<'a> {
     pub(super) predecessor: Option<&'a VersionFacts<'a>>,
     pub(super) is_weaker: &'a dyn Fn() -> bool,
     pub(super) signature: &'a dyn Fn() -> Signature,
-    pub(super) advisories: &'a [Advisory],
+    pub(super) advisories: &'a [&'a Advisory],
 }
 
 impl Rule {
@@ -150,6 +150,11 @@ impl Rule {
         self.conditions.iter().any(|condition| {
             matches!(condition, Condition::Licence(_) | Condition::WeakerTrust | Condition::InstallScripts(_))
         })
+    }
+
+    /// Whether name and number are all that it looks at.
+    pub(super) fn looks_at_number_only(&self) -> bool {
+        self.conditions.iter().all(|condition| matches!(condition, Condition::Versions(_) | Condition::Advisories(_)))
     }
 
     pub(super) fn needs_signatures(&self) -> bool {

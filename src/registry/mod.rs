@@ -37,7 +37,7 @@ use tokio_util::task::TaskTracker;
 
 pub use access::Listing;
 pub use error::{Challenge, Error, Refused};
-pub use explain::{Checked, Explanation, MAX_CHECKED, Verdict};
+pub use explain::{Checked, MAX_CHECKED};
 pub use packument::{Encoding, Packument};
 pub use publish::{Intake, Published};
 pub use screening::{Judged, PolicyHealth};
@@ -53,6 +53,7 @@ pub use crate::upstream::AuditPath;
 use crate::auth::{AccessPolicy, Action, Auth, Author, Caller, Decision};
 use crate::clock::Clock;
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
+use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
 use hosted::HostedHeads;
 use packument::{RenderKey, RenderWeighter};

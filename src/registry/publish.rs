@@ -211,7 +211,7 @@ impl Registry {
         self.authorize(caller, Action::Create, name, &[])?;
         name.check_new()?;
         let collision = {
-            let in_use = self.names_in_use().await.read().unwrap_or_else(PoisonError::into_inner);
+            let in_use = self.names_in_use().await?.read().unwrap_or_else(PoisonError::into_inner);
             in_use.iter().find(|other| other.eq_ignore_ascii_case(name.as_str()) && *other != name.as_str()).cloned()
         };
         if let Some(other) = collision {

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use quick_cache::sync::Cache;
 use tokio::sync::OnceCell;
 
+use super::screening::ASK_AGAIN;
 use super::{Error, Registry};
 use crate::keys;
 use crate::npm::signature::{self, Signature, SigningKey};
@@ -18,7 +20,7 @@ use crate::upstream::{self, Upstream};
 /// Records remembered; most are some hundred bytes.
 const REMEMBERED: usize = 50_000;
 /// How long an upstream's keys are used without asking again.
-const KEYS_LAST_MILLIS: i64 = 3_600_000;
+const KEYS_LAST: Duration = Duration::from_hours(1);
 /// Hosted names that are compared with; more would cost more than they tell.
 const MAX_HOSTED_NAMES: usize = 100_000;
 
@@ -31,7 +33,8 @@ pub(super) struct Records {
     /// Held from a change of a record until it is in memory, so that memory does not fall behind.
     locks: KeyedLocks<RecordId>,
     names_in_use: OnceCell<RwLock<BTreeSet<String>>>,
-    keys: Cache<String, (Timestamp, Arc<Vec<SigningKey>>)>,
+    keys: Cache<Arc<str>, (Arc<Vec<SigningKey>>, Timestamp)>,
+    key_locks: KeyedLocks<Arc<str>>,
 }
 
 impl Default for Records {
@@ -41,6 +44,7 @@ impl Default for Records {
             locks: KeyedLocks::default(),
             names_in_use: OnceCell::new(),
             keys: Cache::new(100),
+            key_locks: KeyedLocks::default(),
         }
     }
 }
@@ -166,43 +170,45 @@ impl Registry {
             .await?;
         // Where nothing is signed, nobody is asked for keys.
         let Some((number, integrity, signatures, published)) = said else { return Ok(Signature::Missing) };
-        let keys = self.signing_keys(upstream).await;
+        let (keys, _) = self.signing_keys(upstream).await;
         Ok(signature::verify(name, &number, &integrity, &signatures, &keys, published))
     }
 
-    /// The keys that an upstream signs with. Those that were ever seen stay: a key that vanished has signed what is there,
-    /// and an upstream that cannot be asked takes none away. Empty for one that signs nothing.
-    pub(super) async fn signing_keys(&self, upstream: &Upstream) -> Arc<Vec<SigningKey>> {
-        let (id, now) = (upstream.cache_name().to_owned(), self.inner.clock.now());
-        if let Some((at, keys)) = self.inner.records.keys.get(&id)
-            && (0..KEYS_LAST_MILLIS).contains(&(now.as_millis() - at.as_millis()))
+    /// The keys that an upstream signs with, and until when that is all there is to know. Those that were ever seen stay: a
+    /// key that vanished has signed what is there, and an upstream that cannot be asked takes none away. Empty for one that
+    /// signs nothing.
+    pub(super) async fn signing_keys(&self, upstream: &Upstream) -> (Arc<Vec<SigningKey>>, Timestamp) {
+        let id = upstream.shared_cache_name();
+        // Many tarballs arrive at once, and one of them asks.
+        let _held = self.inner.records.key_locks.lock(&id).await;
+        let now = self.inner.clock.now();
+        if let Some((keys, until)) = self.inner.records.keys.get(&id)
+            && now < until
+            && until <= now.plus(KEYS_LAST)
         {
-            return keys;
+            return (keys, until);
         }
-        let keys = match self.merged_keys(upstream).await {
-            Ok(keys) => keys,
-            Err(error) => {
-                tracing::warn!(upstream = upstream.name(), %error, "the upstream's signing keys could not be had");
-                Vec::new()
-            }
-        };
-        let keys = Arc::new(keys);
-        // That there are none may be a failure, and is not remembered.
-        if !keys.is_empty() {
-            self.inner.records.keys.insert(id, (now, Arc::clone(&keys)));
-        }
-        keys
-    }
-
-    async fn merged_keys(&self, upstream: &Upstream) -> Result<Vec<SigningKey>, Error> {
-        let fresh = match upstream.signing_keys().await {
-            Ok(keys) => keys,
-            Err(upstream::Error::NotFound) => Vec::new(),
+        let (asked, lasts) = match upstream.signing_keys().await {
+            Ok(keys) => (keys, KEYS_LAST),
+            Err(upstream::Error::NotFound) => (Vec::new(), KEYS_LAST),
             Err(error) => {
                 tracing::warn!(upstream = upstream.name(), %error, "the upstream's signing keys could not be asked for");
-                Vec::new()
+                (Vec::new(), ASK_AGAIN)
             }
         };
+        let (keys, lasts) = match self.merged_keys(upstream, asked).await {
+            Ok(keys) => (keys, lasts),
+            Err(error) => {
+                tracing::error!(upstream = upstream.name(), %error, "the upstream's signing keys could not be kept");
+                (Vec::new(), ASK_AGAIN)
+            }
+        };
+        let known = (Arc::new(keys), now.plus(lasts));
+        self.inner.records.keys.insert(id, known.clone());
+        known
+    }
+
+    async fn merged_keys(&self, upstream: &Upstream, fresh: Vec<SigningKey>) -> Result<Vec<SigningKey>, Error> {
         let name = upstream.name().to_owned();
         Ok(self
             .inner
@@ -234,28 +240,19 @@ impl Registry {
 
     /// All names that this installation uses: hosted here, or delivered from an upstream. Gathered when it is first asked
     /// for, and kept up since.
-    pub(super) async fn names_in_use(&self) -> &RwLock<BTreeSet<String>> {
-        self.inner
-            .records
-            .names_in_use
-            .get_or_init(|| async {
-                let mut names = self.hosted_names(MAX_HOSTED_NAMES).await;
-                for upstream in self.inner.sources.upstreams() {
-                    let mut listed = self.inner.store.list_folder(&keys::records(upstream.cache_name()));
-                    while let Some(found) = listed.recv().await {
-                        match found {
-                            Ok(key) => names
-                                .extend(key.record_name(upstream.cache_name()).map(|name| name.as_str().to_owned())),
-                            Err(error) => {
-                                tracing::warn!(%error, "the names in use could not all be gathered");
-                                break;
-                            }
-                        }
-                    }
+    pub(super) async fn names_in_use(&self) -> Result<&RwLock<BTreeSet<String>>, Error> {
+        let gather = || async {
+            let mut names = self.hosted_names(MAX_HOSTED_NAMES).await?;
+            for upstream in self.inner.sources.upstreams() {
+                let mut listed = self.inner.store.list_folder(&keys::records(upstream.cache_name()));
+                while let Some(found) = listed.recv().await {
+                    let name = found?.record_name(upstream.cache_name());
+                    names.extend(name.map(|name| name.as_str().to_owned()));
                 }
-                RwLock::new(names)
-            })
-            .await
+            }
+            Ok(RwLock::new(names))
+        };
+        self.inner.records.names_in_use.get_or_try_init(gather).await
     }
 
     pub(super) fn note_name_in_use(&self, name: &PackageName) {

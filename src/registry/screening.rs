@@ -20,7 +20,7 @@ use super::waivers::WaiverBook;
 use super::{Error, Refused, Registry, byte_cache};
 use crate::advisories;
 use crate::npm::signature::SigningKey;
-use crate::npm::{Form, PackageName, Range, Timestamp};
+use crate::npm::{Form, PackageName, Range, Timestamp, Version};
 use crate::policy::{
     self, Control, DependencyState, Facts, Judgement, LookAlike, Origin, Policy, Question, Record, Rule, Situation,
     Switches, Withheld,
@@ -33,7 +33,7 @@ const REMEMBERED_BYTES: u64 = 32 << 20;
 /// Rounds of questions about one document.
 const MAX_ROUNDS: usize = 4;
 /// How long an answer about a dependency is good that could not be had.
-const ASK_AGAIN: Duration = Duration::from_mins(1);
+pub(super) const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// What was judged, and how long it holds.
 #[derive(Debug)]
@@ -239,7 +239,7 @@ impl Registry {
         }
         let now = self.inner.clock.now();
         let body = self.hosted_document(name).await?;
-        let material = Material { record: Arc::default(), look_alike: None, keys: Arc::default() };
+        let material = Material::default();
         let (answers, name) = (BTreeMap::new(), name.clone());
         let judged_by = Arc::clone(&policy);
         let judgement = self
@@ -336,12 +336,10 @@ impl Registry {
             }
             judgement = self.judged_once(policy, upstream, name, &body, now, &material, &answers).await?;
         }
-        // Without keys every signature counts as missing: that must not outlive the moment in which they cannot be had.
-        let lacks_keys = material.keys.is_empty() && policy.needs_signatures(Origin::Upstream(upstream.name()), name);
-        if !judgement.questions.is_empty() || lacks_keys {
+        if !judgement.questions.is_empty() {
             ask_again = Some(now.plus(ASK_AGAIN));
         }
-        judgement.until = judgement.until.into_iter().chain(ask_again).min();
+        judgement.until = judgement.until.into_iter().chain(ask_again).chain(material.keys_until).min();
         Ok(judgement)
     }
 
@@ -364,35 +362,41 @@ impl Registry {
         .await
     }
 
-    /// Judges a document with one version, from what is at hand. For lists, in which nothing can be asked for each line.
-    pub(super) fn judged_alone(
+    /// Why a version of an upstream is withheld, as far as its name and number tell: see [`policy::judge_by_number`].
+    pub(super) fn refused_by_number(
         &self,
         upstream: &Upstream,
         name: &PackageName,
-        document: &[u8],
-    ) -> Result<Option<Withheld>, Error> {
-        let (policy, now) = (self.policy(), self.inner.clock.now());
-        let material = Material { record: Arc::default(), look_alike: None, keys: Arc::default() };
+        version: &Version,
+    ) -> Option<Withheld> {
+        let (material, answers) = (Material::default(), BTreeMap::new());
         let origin = Origin::Upstream(upstream.name());
-        let judgement = judge(&policy, document, name, origin, now, &material, &BTreeMap::new())?;
-        Ok(judgement.withheld.into_values().next())
+        let situation = material.situation(name, origin, self.inner.clock.now(), &answers);
+        policy::judge_by_number(&self.policy(), situation, version)
     }
 
     async fn material(&self, policy: &Policy, upstream: &Upstream, name: &PackageName) -> Result<Material, Error> {
         let record = self.record(upstream, name).await?;
-        let keys = if policy.needs_signatures(Origin::Upstream(upstream.name()), name) {
-            self.signing_keys(upstream).await
+        let (keys, keys_until) = if policy.needs_signatures(Origin::Upstream(upstream.name()), name) {
+            let (keys, until) = self.signing_keys(upstream).await;
+            (keys, Some(until))
         } else {
-            Arc::default()
+            (Arc::default(), None)
         };
         let is_new = record.served.is_empty() && policy.switches().look_alikes != Control::Off;
-        let look_alike = if is_new {
-            let names = self.names_in_use().await.read().unwrap_or_else(PoisonError::into_inner);
-            policy::look_alike(name, &names)
-        } else {
-            None
-        };
-        Ok(Material { record, look_alike, keys })
+        let look_alike = if is_new { self.looks_like(name).await } else { None };
+        Ok(Material { record, look_alike, keys, keys_until })
+    }
+
+    /// The name in use that a name never asked for looks like. Where the names in use cannot be gathered, none is found.
+    async fn looks_like(&self, name: &PackageName) -> Option<LookAlike> {
+        match self.names_in_use().await {
+            Ok(names) => policy::look_alike(name, &names.read().unwrap_or_else(PoisonError::into_inner)),
+            Err(error) => {
+                tracing::warn!(package.name = %name, %error, "a name could not be compared with those in use");
+                None
+            }
+        }
     }
 
     /// When something in a range of a dependency can be installed. By its age and the rules alone: its own dependencies
@@ -414,7 +418,7 @@ impl Registry {
             other => other?,
         };
         let body = self.proxied_bytes(upstream, name, found.document.form).await?;
-        let material = Material { record: self.record(upstream, name).await?, look_alike: None, keys: Arc::default() };
+        let material = Material { record: self.record(upstream, name).await?, ..Material::default() };
         let (policy, upstream, question) = (Arc::clone(policy), upstream.clone(), question.clone());
         self.off_thread(body.len(), move || {
             let facts = Facts::parse(&body).map_err(|_| Error::Damaged)?;
@@ -429,18 +433,20 @@ impl Registry {
 
 /// Refuses a version that is withheld.
 pub(super) fn require_offered(judged: Option<&Arc<Judged>>, name: &PackageName, number: &str) -> Result<(), Error> {
-    match judged.and_then(|judged| judged.judgement.withheld.get(number)) {
+    match judged.and_then(|judged| judged.judgement.refusal_of(number)) {
         Some(withheld) => Err(withheld_error(name, Some(number), withheld)),
         None => Ok(()),
     }
 }
 
 /// What a judgement is made from beside document, policy and time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Material {
     record: Arc<Record>,
     look_alike: Option<LookAlike>,
     keys: Arc<Vec<SigningKey>>,
+    /// Until when that is all there is to know of the keys.
+    keys_until: Option<Timestamp>,
 }
 
 impl Material {

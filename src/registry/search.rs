@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,7 @@ use crate::auth::Caller;
 use crate::keys;
 use crate::npm::packument::HostedPackument;
 use crate::npm::search_result::{self, Found, Links, Person, SearchEntry};
-use crate::npm::{PackageName, RawObject, SearchQuery, Timestamp};
-use crate::policy::Cause;
+use crate::npm::{PackageName, RawObject, SearchQuery, Timestamp, Version};
 use crate::search::SearchIndex;
 use crate::storage;
 use crate::upstream;
@@ -149,7 +148,7 @@ impl Registry {
             let name = RawObject::from_raw(&object).and_then(|object| object.object("package")?.text("name"));
             let Some(name) = name else { continue };
             if self.upstream_of(&name).await?.is_some_and(|own| own.name() == upstream.name())
-                && self.is_shown(upstream, &name, &object)?
+                && self.is_shown(upstream, &name, &object)
             {
                 kept.push(object);
             }
@@ -157,32 +156,21 @@ impl Registry {
         Ok(UpstreamPage { objects: kept, total: page.total })
     }
 
-    /// Whether the policy lets a found package be shown: a result names one version, with its date, and is judged like a
-    /// document that has only that one. Nothing is asked for it.
-    fn is_shown(&self, upstream: &upstream::Upstream, name: &str, object: &RawValue) -> Result<bool, Error> {
-        let (Ok(name), Some(object)) = (name.parse::<PackageName>(), RawObject::from_raw(object)) else {
-            return Ok(false);
-        };
-        let package = object.object("package").unwrap_or_default();
-        let Some(number) = package.text("version") else { return Ok(true) };
-        let date = package.text("date").unwrap_or_default();
-        let document = json!({
-            "dist-tags": { "latest": number },
-            "time": { number.as_str(): date },
-            "versions": { number.as_str(): {} },
-        });
-        let withheld = self.judged_alone(upstream, &name, document.to_string().as_bytes())?;
-        // One that is only young is found, and installed in an older version.
-        Ok(!withheld.is_some_and(|withheld| matches!(withheld.cause, Cause::Malicious | Cause::Denied)))
+    /// Whether the policy lets a found package be shown. A result names one version, which is judged by its number; nothing is
+    /// asked for it. One that is only young is found, and installed in an older version.
+    fn is_shown(&self, upstream: &upstream::Upstream, name: &str, object: &RawValue) -> bool {
+        let (Ok(name), Some(object)) = (name.parse::<PackageName>(), RawObject::from_raw(object)) else { return false };
+        let number = object.object("package").and_then(|package| package.text("version"));
+        let version: Option<Version> = number.and_then(|number| number.parse().ok());
+        version.is_none_or(|version| self.refused_by_number(upstream, &name, &version).is_none())
     }
 
     /// The names of hosted packages, as many as the index tells at once.
-    pub(super) async fn hosted_names(&self, most: usize) -> BTreeSet<String> {
+    pub(super) async fn hosted_names(&self, most: usize) -> Result<BTreeSet<String>, Error> {
         let index = Arc::clone(&self.inner.indexer.index);
-        match spawn_blocking(move || index.names(None, most, &|_| true)).await {
-            Ok(Ok(entries)) => entries.into_iter().map(|entry| entry.name.as_str().to_owned()).collect(),
-            _ => BTreeSet::new(),
-        }
+        let entries =
+            spawn_blocking(move || index.names(None, most, &|_| true)).await.map_err(|_| Error::Interrupted)??;
+        Ok(entries.into_iter().map(|entry| entry.name.as_str().to_owned()).collect())
     }
 
     /// The listing of `GET /-/all` in pieces, for npm 6 and older.

@@ -206,7 +206,7 @@ impl Registry {
     ) -> Result<(), Error> {
         self.policy_loaded().await;
         // What was malicious is often gone from the document, and may still be kept here.
-        if let Some(withheld) = self.policy().malicious(name, version) {
+        if let Some(withheld) = self.refused_by_number(upstream, name, version) {
             return Err(withheld_error(name, Some(&version.to_string()), &withheld));
         }
         let at_hand = self.kept_document(upstream, name).await?;
@@ -220,8 +220,10 @@ impl Registry {
             None => {}
         }
         match self.require_offered_now(upstream, name, version).await {
-            // What is kept was delivered before; what is not cannot be had now in any case.
+            // What is kept was delivered before, and is given out although its upstream is away, or has it no more. What is
+            // not kept cannot be had now in any case.
             Err(Error::Upstream(error)) if error.is_transient() => Ok(()),
+            Err(Error::PackageNotFound(_)) => Ok(()),
             other => other,
         }
     }

@@ -22,6 +22,8 @@ pub struct WaiverBook {
     store: Store,
     clock: Clock,
     current: Arc<RwLock<Waivers>>,
+    /// Held from a change until it is in memory, so that memory does not fall behind.
+    changing: Arc<tokio::sync::Mutex<()>>,
     /// Counts changes, so that who made something of the waivers can tell that it is out of date.
     changes: Arc<AtomicU64>,
 }
@@ -29,7 +31,7 @@ pub struct WaiverBook {
 impl WaiverBook {
     /// Reads nothing yet.
     pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, current: Arc::default(), changes: Arc::default() }
+        Self { store, clock, current: Arc::default(), changing: Arc::default(), changes: Arc::default() }
     }
 
     /// What is in memory, and the number of changes until then.
@@ -44,6 +46,7 @@ impl WaiverBook {
 
     /// Reads the stored waivers into memory. True when they are others than before.
     pub async fn load(&self) -> Result<bool, Error> {
+        let _held = self.changing.lock().await;
         let stored = match self.store.read(&keys::waivers()).await {
             Ok(bytes) => parse(&bytes)?,
             Err(storage::Error::NotFound) => Waivers::default(),
@@ -109,6 +112,7 @@ impl WaiverBook {
         &self,
         change: impl FnOnce(&mut Waivers) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
+        let _held = self.changing.lock().await;
         let changed = self
             .store
             .update(&keys::waivers(), move |stored| {

@@ -20,7 +20,8 @@ type Stamp = Option<(SystemTime, u64)>;
 /// not used: the old rules stay.
 pub async fn keep_rules(registry: Registry, settings: Arc<Settings>, clock: Clock, stop: CancellationToken) {
     let file = settings.policy.rules_file.clone();
-    let mut seen = stamp(&file).await;
+    // Not as it is now: it may have changed since it was read for the start.
+    let mut seen = None;
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}

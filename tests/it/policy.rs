@@ -43,13 +43,6 @@ fn versions(document: &Value) -> Vec<String> {
     document["versions"].as_object().unwrap().keys().cloned().collect()
 }
 
-/// Moves the clock to an instant.
-fn set(app: &TestApp, instant: &str) {
-    let target: holdfast::npm::Timestamp = instant.parse().unwrap();
-    let millis = target.as_millis() - app.clock.now().as_millis();
-    app.clock.advance(Duration::from_millis(u64::try_from(millis).unwrap()));
-}
-
 /// A refusal by the policy, with all that a person and a script want to know.
 #[track_caller]
 fn withheld(answer: &crate::support::http::Answer, code: &str) -> Value {
@@ -105,12 +98,42 @@ async fn young_versions_are_withheld_on_every_path() {
     app.anybody().get("/left/9.9.9").await.status_is(404);
 }
 
+/// Not every registry takes the build metadata off.
+#[tokio::test]
+async fn a_version_is_withheld_in_every_spelling() {
+    let package = Package::new("built").version("1.0.0").version("1.1.0+build.5").published("1.1.0+build.5", YOUNG);
+    let upstream = Upstream::start([package]);
+    let app = app(&upstream, |_| {});
+    for file in ["built-1.1.0+build.5.tgz", "built-1.1.0.tgz", "built-1.1.0+other.tgz", "built-v1.1.0.tgz"] {
+        withheld(&app.anybody().get(&format!("/built/-/{file}")).await, "held");
+    }
+    app.advance_to(MATURE.parse().unwrap());
+    app.anybody().get("/built/-/built-1.1.0+build.5.tgz").await.ok();
+}
+
+/// Whoever has it in a lockfile goes on installing it; what is denied by name stays so.
+#[tokio::test]
+async fn what_is_kept_is_given_out_when_the_upstream_has_the_package_no_more() {
+    let upstream = Upstream::start([left()]);
+    let app = app(&upstream, |_| {});
+    for version in ["1.0.0", "1.1.0"] {
+        app.anybody().get(&format!("/left/-/left-{version}.tgz")).await.ok();
+        app.delivered("left", version).await;
+    }
+    upstream.remove("left");
+    app.clock.advance(HOUR);
+    app.anybody().get("/left").await.status_is(404);
+    app.rules(&rule("one", "action = \"deny\"\npackages = [\"left\"]\nversions = \"1.0.0\""));
+    app.anybody().get("/left/-/left-1.1.0.tgz").await.ok();
+    withheld(&app.anybody().get("/left/-/left-1.0.0.tgz").await, "denied");
+}
+
 #[tokio::test]
 async fn the_answer_changes_at_that_instant_and_not_before() {
     let upstream = Upstream::start([left()]);
     let app = app(&upstream, |settings| settings.upstreams[0].client.freshness.longest = Duration::from_hours(1000));
     let before = app.anybody().get_abbreviated("/left").await.ok();
-    set(&app, "2026-11-25T23:59:59.999Z");
+    app.advance_to("2026-11-25T23:59:59.999Z".parse().unwrap());
     let etag = before.header("etag").to_owned();
     let headers = [("accept", INSTALL_ACCEPT), ("if-none-match", etag.as_str())];
     app.anybody().get_with("/left", &headers).await.status_is(304);
@@ -133,7 +156,7 @@ async fn where_nothing_is_left_the_reason_is_told() {
         let body = withheld(&app.anybody().get(path).await, "held");
         assert_eq!(body["available_at"], MATURE, "{path}");
     }
-    set(&app, MATURE);
+    app.advance_to(MATURE.parse().unwrap());
     app.anybody().get("/fresh").await.ok();
 }
 
@@ -215,7 +238,7 @@ async fn dates_of_an_upstream_that_is_not_believed_are_bounds() {
 async fn a_clock_that_is_set_back_changes_the_answer_back() {
     let upstream = Upstream::start([left()]);
     let app = app(&upstream, |_| {});
-    set(&app, MATURE);
+    app.advance_to(MATURE.parse().unwrap());
     assert_eq!(app.anybody().get_abbreviated("/left").await.ok().json()["dist-tags"]["latest"], "1.2.0");
     app.clock.set_back(HOUR);
     assert_eq!(app.anybody().get_abbreviated("/left").await.ok().json()["dist-tags"]["latest"], "1.1.0");
@@ -446,7 +469,7 @@ async fn rules_decide_by_what_a_version_is() {
     allowed.push_str(&all.concat());
     app.rules(&allowed);
     app.anybody().get("/gpl/1.1.0").await.ok();
-    set(&app, "2026-11-24T00:00:00.000Z");
+    app.advance_to("2026-11-24T00:00:00.000Z".parse().unwrap());
     withheld(&app.anybody().get("/gpl/1.1.0").await, "denied");
 }
 
@@ -495,7 +518,7 @@ async fn a_version_waits_for_its_new_dependency() {
     let body = withheld(&app.anybody().get("/main/-/main-1.2.0.tgz").await, "held_dependency");
     assert_eq!(body["available_at"], MATURE);
     assert!(body["reason"].as_str().unwrap().contains("`crypto`"), "{body}");
-    set(&app, MATURE);
+    app.advance_to(MATURE.parse().unwrap());
     assert_eq!(versions(&app.anybody().document("main").await).len(), 3);
 }
 
@@ -629,10 +652,14 @@ async fn versions_are_explained_and_checked() {
 
 #[tokio::test]
 async fn what_is_malicious_is_not_found() {
-    let upstream = Upstream::start([left(), Package::new("leftover").version("1.0.0")]);
+    let others = ["leftover", "leftist"].map(|name| Package::new(name).version("1.0.0"));
+    let upstream = Upstream::start([left()].into_iter().chain(others));
     let folder = records(&[record("MAL-1", "leftover", r#"[{"introduced":"0"}]"#, "{}")]);
     let app = advised(&upstream, &folder, |_| {});
     eventually("the records", async || app.compiled().await).await;
+    // A rule that looks at more than a search result has hides nothing.
+    let by_name = rule("name", "action = \"deny\"\npackages = [\"leftist\"]");
+    app.rules(&(by_name + &rule("licence", "action = \"deny\"\npackages = [\"**\"]\nlicence = \"unknown\"")));
     let found = app.anybody().get("/-/v1/search?text=left%20is:public").await.ok().json();
     let names: Vec<&Value> =
         found["objects"].as_array().unwrap().iter().map(|found| &found["package"]["name"]).collect();
