@@ -40,6 +40,7 @@ mod github_standin;
 mod harness;
 mod incidents;
 mod login;
+mod object_server;
 mod operator;
 mod owners;
 mod packument;

@@ -12,6 +12,9 @@ use axum::http::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::runtime::Runtime;
 
+/// The largest body of a request. Of a larger one nothing is handed on, nor of one that did not come to its end.
+const LARGEST_BODY: usize = 64 << 20;
+
 /// A running server. Ends when dropped.
 #[derive(Debug)]
 pub(super) struct Loopback {
@@ -39,7 +42,7 @@ impl Loopback {
                     let answer = answer.clone();
                     async move {
                         let (head, body) = request.into_parts();
-                        let body = axum::body::to_bytes(Body::new(body), 16 << 20).await.unwrap_or_default();
+                        let body = axum::body::to_bytes(Body::new(body), LARGEST_BODY).await.unwrap_or_default();
                         // An error of the service is what makes hyper close the connection and say nothing.
                         answer(head, body).await.ok_or_else(|| std::io::Error::other("hung up, as the test wants"))
                     }

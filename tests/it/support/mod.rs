@@ -1,5 +1,5 @@
 //! What the tests share: the server as a process, real clients, a registry to stand upstream, a network that misbehaves,
-//! stand-ins for GitHub and for the issuers of identity tokens, a browser.
+//! stand-ins for GitHub, for the issuers of identity tokens and for S3, a browser.
 
 pub(crate) mod app;
 pub(crate) mod browser;
@@ -13,6 +13,7 @@ pub(crate) mod in_process;
 pub(crate) mod incidents;
 pub(crate) mod issuer;
 mod loopback;
+pub(crate) mod object_server;
 pub(crate) mod package;
 pub(crate) mod pages;
 pub(crate) mod recorder;
