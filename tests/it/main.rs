@@ -1,7 +1,7 @@
 //! The tests that speak HTTP, with requests of their own or with real clients. One program, because linking it is dear.
 //!
-//! A module has one subject. `support` is what they share. The client tests need `scripts/clients` to have run; without
-//! it they skip, except in CI, where they fail.
+//! A module has one subject. `support` is what they share. The client tests need `scripts/clients` to have run, and
+//! those with servers of others `scripts/servers`; without it they skip, except in CI, where they fail.
 
 #![expect(
     clippy::unwrap_used,
@@ -53,6 +53,7 @@ mod proxied;
 mod publish;
 mod publish_refused;
 mod real_project;
+mod real_servers;
 mod rules;
 mod search;
 mod second_factor;

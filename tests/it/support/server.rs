@@ -36,7 +36,12 @@ impl Log {
     }
 
     /// Waits until something is found in what was written after `from`, or the process ended, or patience did.
-    fn wait_for<T>(&self, from: usize, child: &mut Child, find: impl Fn(&str) -> Option<T>) -> Result<T, String> {
+    pub(super) fn wait_for<T>(
+        &self,
+        from: usize,
+        child: &mut Child,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, String> {
         let deadline = Instant::now() + PATIENCE;
         let mut text = self.0.0.lock().unwrap();
         loop {
@@ -294,7 +299,8 @@ fn spawn(settings: &Settings, folder: &Path, log: &Log) -> Child {
     child
 }
 
-fn follow(stream: impl std::io::Read + Send + 'static, log: Log) {
+/// Collects what a process writes.
+pub(super) fn follow(stream: impl std::io::Read + Send + 'static, log: Log) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { break };
