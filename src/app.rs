@@ -51,14 +51,14 @@ pub struct PublicAddress {
 /// Why the application cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The data directory is of no use.
-    #[error("the data directory `{directory}` cannot be used")]
+    /// The directory or bucket is of no use.
+    #[error("the storage `{location}` cannot be used")]
     Storage {
         /// As it was set.
-        directory: String,
+        location: String,
         /// Why.
         #[source]
-        source: storage::Error,
+        source: storage::OpenError,
     },
     /// An upstream's settings are wrong.
     #[error("the upstream `{name}` cannot be set up")]
@@ -107,10 +107,8 @@ async fn keep_swept(auth: &Auth, stop: &CancellationToken) {
 impl App {
     /// Opens the store and puts everything together. No network call, nothing scanned.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
-        let store = Store::open(&settings.storage.directory).map_err(|source| StartError::Storage {
-            directory: settings.storage.directory.display().to_string(),
-            source,
-        })?;
+        let store = Store::at(&settings.storage.location())
+            .map_err(|source| StartError::Storage { location: settings.storage.shown(), source })?;
         Self::with_store(settings, clock, store)
     }
 
@@ -142,6 +140,8 @@ impl App {
             tasks: tasks.clone(),
             limits: settings.limits.clone(),
             cache_bytes: settings.cache.memory_bytes,
+            fresh: settings.storage.fresh,
+            redirect: settings.redirects(),
             search,
             store,
         });

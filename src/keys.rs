@@ -25,6 +25,11 @@ impl Key {
         path.split('/').all(safe).then(|| Self(path.to_owned()))
     }
 
+    /// Whether the object may be deleted at any time and comes back by itself.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.0.starts_with("-/cache/")
+    }
+
     /// For the key of a record, the package's name.
     pub fn record_name(&self, upstream: &str) -> Option<PackageName> {
         let folder = records(upstream);
@@ -196,6 +201,21 @@ pub fn token(hash: &str) -> Key {
 /// What each user has starred.
 pub fn stars(user: &str) -> Key {
     Key(format!("-/stars/{}.json", bounded(hex(user.as_bytes()))))
+}
+
+/// Sorts after all that npm reserves and before all packages: `0` comes right after `/`.
+pub fn last_reserved() -> Key {
+    Key("-0".to_owned())
+}
+
+/// The verdict that a store keeps the conditions of a write.
+pub fn store_conditions() -> Key {
+    Key("-/store/conditions.txt".to_owned())
+}
+
+/// An object on which that is tried.
+pub fn store_trial(name: &str) -> Key {
+    Key(format!("-/store/trial-{name}"))
 }
 
 /// There while changes may be missing from the search index; gone after an orderly stop.

@@ -14,6 +14,7 @@ pub mod npm;
 pub mod operator;
 pub mod policy;
 pub mod providers;
+pub mod random;
 pub mod registry;
 pub mod search;
 pub mod secret;

@@ -147,7 +147,7 @@ impl Auth {
     pub(super) async fn change_account<T: Send + 'static>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Account) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&mut Account) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         let (this, name) = (self.clone(), name.to_owned());
         self.change(None, async move { this.update_account(&name, change).await }).await
@@ -157,7 +157,7 @@ impl Auth {
     pub(super) async fn update_account<T: Send + 'static>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut Account) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&mut Account) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         let change = move |stored: Option<Bytes>| {
             let mut account: Account = match stored {

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use quick_cache::sync::Cache;
 
 use super::token::TokenHash;
-use super::{Auth, Caller, Error, OneTimeCode, Presented, REMEMBERED_MILLIS, User, local_user, random};
+use super::{Auth, Caller, Error, OneTimeCode, Presented, REMEMBERED_MILLIS, User, local_user};
 use crate::npm::Timestamp;
+use crate::random;
 use crate::storage::KeyedLocks;
 
 /// Pairs of name and password remembered; a few hundred bytes each.

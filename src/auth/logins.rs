@@ -19,11 +19,12 @@ use super::github::unavailable;
 use super::second_factor::{Confirmation, confirmation_key};
 use super::token::{Token, TokenOrigin, TokenRecord};
 use super::tokens::later;
-use super::{Auth, Error, Registration, random, read_json, seal, to_json};
+use super::{Auth, Error, Registration, read_json, seal, to_json};
 use crate::keys;
 use crate::npm::Timestamp;
 use crate::npm::integrity::sha256_hex;
 use crate::providers::{self, DevicePoll};
+use crate::random;
 use crate::secret::Secret;
 use crate::storage::{self, Change};
 
@@ -553,7 +554,7 @@ impl Auth {
     async fn advance<T: Send + 'static>(
         &self,
         id: &str,
-        step: impl FnOnce(&mut Pending) -> Result<T, Error> + Send + 'static,
+        step: impl FnOnce(&mut Pending) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         let change = move |stored: Option<Bytes>| {
             let bytes = stored.ok_or(Error::NoLogin)?;

@@ -15,7 +15,6 @@ mod import;
 mod logins;
 mod password;
 mod principal;
-pub mod random;
 mod seal;
 mod second_factor;
 mod throttle;
@@ -618,7 +617,7 @@ impl Auth {
     async fn update_collection<C, T>(
         &self,
         key: &keys::Key,
-        change: impl FnOnce(&mut C) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&mut C) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error>
     where
         C: Default + Clone + PartialEq + Serialize + for<'de> Deserialize<'de>,

@@ -12,7 +12,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::random;
+use crate::random;
 use crate::secret::Secret;
 
 /// What comes before the purpose in HKDF's `info`: a derived value that is shown must never be a sealing key.

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::access_policy::Action;
 use super::caller::TokenScope;
-use super::random;
 use super::workflow::WorkflowIdentity;
 use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::Maintainer;
 use crate::npm::{Pattern, Timestamp};
+use crate::random;
 
 /// Every token starts with this, so that secret scanners can tell it.
 pub const TOKEN_PREFIX: &str = "hfst_";

@@ -199,7 +199,7 @@ impl Auth {
     async fn change_list<T: Send + 'static>(
         &self,
         user: &str,
-        change: impl FnOnce(&mut Vec<ListedToken>) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&mut Vec<ListedToken>) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         self.update_collection(&keys::token_list(user), change).await
     }

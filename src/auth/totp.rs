@@ -9,10 +9,10 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::random;
 use super::seal::constant_time_eq;
 use crate::npm::Timestamp;
 use crate::npm::integrity::sha256_hex;
+use crate::random;
 use crate::secret::Secret;
 
 /// RFC 6238's default, and the only one that all apps know.

@@ -16,12 +16,13 @@ use super::principal::matches_pattern;
 use super::token::{GrantRecord, Token, TokenOrigin, TokenRecord, WorkflowRecord};
 use super::tokens::later;
 use super::workflow::{IdentityError, IssuerKind, WorkflowIdentity};
-use super::{Auth, Error, random, read_json, to_json};
+use super::{Auth, Error, read_json, to_json};
 use crate::keys;
 use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Timestamp};
 use crate::providers::{Issuer, KeySets, VerifyError};
+use crate::random;
 use crate::storage;
 
 /// How long a token that may publish lasts.
@@ -348,7 +349,7 @@ impl Auth {
     async fn change_trust<T: Send + 'static>(
         &self,
         name: &PackageName,
-        change: impl FnOnce(&mut Vec<TrustedPublisher>) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&mut Vec<TrustedPublisher>) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error> {
         self.update_collection(&keys::trust(name), change).await
     }

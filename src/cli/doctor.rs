@@ -6,12 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::UNCONDITIONAL_ADVICE;
 use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
 use crate::auth::Registration;
 use crate::causes;
 use crate::clock::Clock;
 use crate::settings::{self, DEFAULT_UPSTREAM, Settings};
-use crate::storage::{self, Store};
+use crate::storage::{self, OpenError, Store};
 use crate::upstream::{self, Upstream};
 
 /// How far this machine's clock may be off before tokens, dates and caches go wrong.
@@ -99,29 +100,45 @@ async fn checks(settings: &Settings) -> Vec<Check> {
 }
 
 async fn storage(settings: &Settings) -> Check {
-    let directory = settings.storage.directory.display();
-    match Store::open(&settings.storage.directory) {
-        Ok(store) => match store.probe().await {
-            Ok(()) => Check::good("storage", format!("`{directory}` can be written and synced")),
-            Err(storage::Error::Full(_)) => {
-                Check::of(Verdict::Bad, "storage", format!("`{directory}` is full"), "Make room on that file system.")
-            }
-            Err(error) => Check::of(
-                Verdict::Bad,
-                "storage",
-                format!("`{directory}`: {}", causes::one_line(&error)),
-                "Look at its permissions and its disk.",
-            ),
-        },
-        Err(storage::Error::Locked) => {
-            Check::good("storage", format!("`{directory}` is in use by a running server, which is well"))
+    let shown = settings.storage.shown();
+    let bad = |what: String, advice: &'static str| Check::of(Verdict::Bad, "storage", what, advice);
+    let store = match Store::at(&settings.storage.location()) {
+        Ok(store) => store,
+        Err(OpenError::Directory(storage::Error::Locked)) => {
+            return Check::good("storage", format!("`{shown}` is in use by a running server, which is well"));
         }
-        Err(error) => Check::of(
-            Verdict::Bad,
-            "storage",
-            format!("`{directory}` cannot be used: {}", causes::one_line(&error)),
-            "Give this user the right to write there, or choose another directory with --data DIR.",
+        Err(error @ OpenError::Directory(_)) => {
+            return bad(
+                format!("`{shown}` cannot be used: {}", causes::one_line(&error)),
+                "Give this user the right to write there, or choose another directory with --data DIR.",
+            );
+        }
+        Err(error @ OpenError::Bucket(_)) => {
+            return bad(
+                format!("`{shown}` cannot be used: {}", causes::one_line(&error)),
+                "Look at the settings below `storage`.",
+            );
+        }
+    };
+    let checked = match store.require_conditions().await {
+        Ok(()) => store.probe().await,
+        Err(error) => Err(error),
+    };
+    match checked {
+        Ok(()) if store.is_shared() => {
+            let one = settings.storage.bucket.as_ref().is_some_and(|bucket| bucket.single_writer);
+            let writers =
+                if one { "one process alone writes, as promised" } else { "it keeps the conditions of writes" };
+            Check::good("storage", format!("`{shown}` answers, and {writers}"))
+        }
+        Ok(()) => Check::good("storage", format!("`{shown}` can be written and synced")),
+        Err(storage::Error::Full(_)) => bad(format!("`{shown}` is full"), "Make room on that file system."),
+        Err(error @ storage::Error::Unconditional(_)) => bad(format!("`{shown}`: {error}"), UNCONDITIONAL_ADVICE),
+        Err(error) if store.is_shared() => bad(
+            format!("`{shown}`: {}", causes::one_line(&error)),
+            "Look at the credentials, the region and the bucket's policy.",
         ),
+        Err(error) => bad(format!("`{shown}`: {}", causes::one_line(&error)), "Look at its permissions and its disk."),
     }
 }
 

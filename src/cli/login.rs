@@ -84,7 +84,7 @@ fn write_token(file: &Path, key: &str, token: &str) -> anyhow::Result<()> {
     lines.push(&line);
     let folder = file.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     // Beside the file and moved over it, so that a full disk leaves the old one.
-    let staged = folder.join(format!(".npmrc-{}", crate::auth::random::id()));
+    let staged = folder.join(format!(".npmrc-{}", crate::random::id()));
     let write = || -> std::io::Result<()> {
         let mut output = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
         output.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;

@@ -72,6 +72,9 @@ pub struct SettingsArgs {
     /// The data directory [default: holdfast-data; setting `storage.directory`]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A bucket in its place, such as `s3://bucket/prefix` [setting `storage.url`]
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    storage: Option<String>,
     /// How clients reach this server, path prefix included [setting `server.public_url`]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
@@ -92,6 +95,7 @@ impl SettingsArgs {
         let mut set = |key: &'static str, value: Option<String>| values.extend(value.map(|value| (key, value)));
         set("server.listen", self.listen.as_ref().map(|listen| listen.replace("localhost:", "127.0.0.1:")));
         set("storage.directory", self.data.as_ref().map(|path| path.display().to_string()));
+        set("storage.url", self.storage.clone());
         set("server.public_url", self.public_url.clone());
         set("upstreams.default.url", self.upstream.clone());
         set("packages.proxy", self.no_upstream.then(|| "false".to_owned()));
@@ -103,6 +107,13 @@ impl SettingsArgs {
     fn load(&self) -> anyhow::Result<Loaded> {
         load(&self.flags())
     }
+
+    /// As [`SettingsArgs::load`], with an upstream that was found.
+    fn load_with_upstream(&self, found: &Url) -> anyhow::Result<Loaded> {
+        let mut flags = self.flags();
+        flags.values.push(("upstreams.default.url", found.to_string()));
+        load(&flags)
+    }
 }
 
 /// Where an operator's order goes. Taken before and after the name of the order.
@@ -111,6 +122,9 @@ pub struct DataArgs {
     /// The data directory [default: holdfast-data; setting `storage.directory`]
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
+    /// A bucket in its place, such as `s3://bucket/prefix` [setting `storage.url`]
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "data")]
+    storage: Option<String>,
     /// A settings file [default: holdfast.toml, where there is one; variable `HOLDFAST_CONFIG`]
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -119,7 +133,8 @@ pub struct DataArgs {
 impl DataArgs {
     fn load(&self) -> anyhow::Result<Loaded> {
         let data = self.data.as_ref().map(|path| ("storage.directory", path.display().to_string()));
-        load(&Flags { file: self.config.clone(), values: data.into_iter().collect() })
+        let storage = self.storage.clone().map(|url| ("storage.url", url));
+        load(&Flags { file: self.config.clone(), values: data.into_iter().chain(storage).collect() })
     }
 }
 
@@ -173,6 +188,9 @@ fn shown_url(url: &Url) -> String {
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(ToOwned::to_owned)).unwrap_or_default()
 }
+
+/// What to do about a store that does not keep the conditions of a write.
+const UNCONDITIONAL_ADVICE: &str = "Two processes would lose each other's changes there. Use a store with conditional writes, or run exactly one process and promise so with `storage.single_writer = true`.";
 
 /// The runtime: as many workers as the machine has cores.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -7,7 +7,7 @@ use crate::operator::{self, Desk, Order, Outcome};
 use crate::registry::WaiverBook;
 use crate::serve::control;
 use crate::settings::Settings;
-use crate::storage::{self, Store};
+use crate::storage::{self, OpenError, Store};
 
 /// Gives the order and returns what came of it; a refusal is an error.
 pub(super) fn give(settings: &DataArgs, order: Order) -> anyhow::Result<Outcome> {
@@ -20,7 +20,7 @@ pub(super) fn give(settings: &DataArgs, order: Order) -> anyhow::Result<Outcome>
 
 async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome> {
     let directory = &settings.storage.directory;
-    match Store::open(directory) {
+    match Store::at(&settings.storage.location()) {
         Ok(store) => {
             let access = settings.access_policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
             let tasks = tokio_util::task::TaskTracker::new();
@@ -33,12 +33,12 @@ async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome>
             tasks.wait().await;
             Ok(outcome)
         }
-        Err(storage::Error::Locked) => control::give(directory, &order).await.map_err(|error| {
+        Err(OpenError::Directory(storage::Error::Locked)) => control::give(directory, &order).await.map_err(|error| {
             anyhow::Error::new(error).context(format!(
                 "the server that runs on `{}` takes no orders from here: run this as the same user, or stop it first",
                 directory.display()
             ))
         }),
-        Err(error) => Err(anyhow::Error::new(error).context(format!("`{}` cannot be used", directory.display()))),
+        Err(error) => Err(anyhow::Error::new(error).context(format!("`{}` cannot be used", settings.storage.shown()))),
     }
 }

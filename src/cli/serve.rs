@@ -3,22 +3,27 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
+use url::Url;
 
-use super::{SettingsArgs, has_upstream, output, runtime, shown_url};
+use super::{SettingsArgs, UNCONDITIONAL_ADVICE, has_upstream, output, runtime, shown_url};
 use crate::app::{App, StartError};
 use crate::auth::Registration;
 use crate::clock::Clock;
 use crate::policy::Control;
+use crate::registry;
 use crate::serve::{self, ServeError};
 use crate::settings::{self, Settings};
-use crate::storage;
+use crate::storage::{self, OpenError};
 use crate::telemetry;
 
 pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let mut loaded = arguments.load()?;
-    if !has_upstream(&loaded.settings) && find_upstream(&loaded.settings) {
-        loaded = arguments.load()?;
+    if !has_upstream(&loaded.settings)
+        && let Some(found) = find_upstream(&loaded.settings)
+    {
+        loaded = arguments.load_with_upstream(&found)?;
     }
     let settings = loaded.settings;
     telemetry::start(&settings.log);
@@ -48,19 +53,36 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
             _ => None,
         };
     }
+    match error.downcast_ref::<registry::Error>() {
+        Some(registry::Error::Storage(storage::Error::Unconditional(_))) => return Some(UNCONDITIONAL_ADVICE),
+        Some(registry::Error::Storage(storage::Error::Denied(_))) => {
+            return Some(
+                "Look at the credentials, and at what they allow: docs/deploy.md has the rights that are needed.",
+            );
+        }
+        Some(_) => {
+            return Some("Look at the address, the region and the network: `holdfast doctor` tries them one by one.");
+        }
+        None => {}
+    }
     let Some(StartError::Storage { source, .. }) = error.downcast_ref::<StartError>() else { return None };
     match source {
-        storage::Error::Locked => {
+        OpenError::Directory(storage::Error::Locked) => {
             Some("Stop that process, a Holdfast most likely, or choose another directory with --data DIR.")
         }
-        storage::Error::Full(_) => Some("Make room on that file system, or choose another directory with --data DIR."),
-        _ => Some("Give this user the right to write there, or choose another directory with --data DIR."),
+        OpenError::Directory(storage::Error::Full(_)) => {
+            Some("Make room on that file system, or choose another directory with --data DIR.")
+        }
+        OpenError::Directory(_) => {
+            Some("Give this user the right to write there, or choose another directory with --data DIR.")
+        }
+        OpenError::Bucket(_) => Some("Look at the settings below `storage`: `holdfast config show` has them all."),
     }
 }
 
-/// Looks for npm's registry and writes it down. True when there is one to load now. A registry without an upstream
-/// still hosts packages, so that nothing was found is told and is no failure.
-fn find_upstream(settings: &Settings) -> bool {
+/// Looks for npm's registry, and writes it down in the data directory. A registry without an upstream still hosts
+/// packages, so that nothing was found is told and is no failure.
+fn find_upstream(settings: &Settings) -> Option<Url> {
     let directory = &settings.storage.directory;
     let found = match settings::default_upstream() {
         Ok(found) => found,
@@ -68,7 +90,7 @@ fn find_upstream(settings: &Settings) -> bool {
             output::message(&format!(
                 "holdfast: no upstream registry: {error}. Only packages published here can be installed; name one with --upstream URL, or say --no-upstream."
             ));
-            return false;
+            return None;
         }
     };
     if settings.server.is_at(&found.url) {
@@ -76,7 +98,15 @@ fn find_upstream(settings: &Settings) -> bool {
             "holdfast: no upstream registry: npm on this machine is set up for this very server ({}). Name another one with --upstream URL, or say --no-upstream.",
             shown_url(&found.url)
         ));
-        return false;
+        return None;
+    }
+    if settings.storage.bucket.is_some() {
+        output::message(&format!(
+            "holdfast: public packages come from {} (found by {}); set `upstreams.default.url` so that all processes ask the same",
+            shown_url(&found.url),
+            found.source,
+        ));
+        return Some(found.url);
     }
     match settings::remember(directory, &found) {
         Ok(path) => {
@@ -86,11 +116,11 @@ fn find_upstream(settings: &Settings) -> bool {
                 found.source,
                 path.display()
             ));
-            true
+            Some(found.url)
         }
         Err(error) => {
             output::message(&format!("holdfast: the upstream that was found could not be written down: {error}"));
-            false
+            None
         }
     }
 }
@@ -108,12 +138,15 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     // First, so that a second server on the same port leaves no data directory behind.
     let bound = serve::bind(settings.server.listen, settings.server.max_connections).await?;
     let app = App::start(settings, Clock::default())?;
+    // Before anybody is served: a store that loses changes must not take any.
+    app.registry.require_conditions().await.context("the storage cannot be used")?;
     let port = bound.address().map_or(settings.server.listen.port(), |address| address.port());
     greet(settings, port);
+    let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     bound
-        .serve(app, &settings.storage.directory, async move {
+        .serve(app, directory, async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -190,6 +223,6 @@ Next, in another terminal:
   npm publish --registry {registry}
   npm install some-package --registry {registry}",
         env!("CARGO_PKG_VERSION"),
-        settings.storage.directory.display(),
+        settings.storage.shown(),
     ));
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use super::{DataArgs, orders, output};
-use crate::auth::random;
 use crate::operator::{Order, Outcome};
+use crate::random;
 
 /// Arguments of `holdfast user`.
 #[derive(Debug, Args)]

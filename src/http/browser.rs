@@ -17,6 +17,7 @@ use super::respond;
 use super::web::{self, pages};
 use crate::app::App;
 use crate::auth::{self, Asking, Auth, Poll, Registration, Shown, Stage, Started};
+use crate::random;
 
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Binds a sign-in to the browser that began it.
@@ -100,7 +101,7 @@ pub(super) async fn page(State(app): State<App>, From(origin): From, Id(id): Id,
     };
     // A browser that has no cookie yet gets one, which all that follows is bound to. One that has it gets it again, so
     // that it lasts as long as this sign-in does.
-    let cookie = cookie.unwrap_or_else(auth::random::secret);
+    let cookie = cookie.unwrap_or_else(random::secret);
     let mut response = show(&app, &origin, &id, &shown, &cookie, None, "");
     if let Ok(value) = HeaderValue::try_from(cookie_text(&origin, &cookie)) {
         response.headers_mut().insert(SET_COOKIE, value);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::auth::random;
+use crate::random;
 
 /// Made here for each request; never taken from a client, who could make two requests look like one.
 #[derive(Debug, Clone)]

@@ -4,10 +4,11 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE,
-    VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION,
+    RANGE, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
+use url::Url;
 
 use super::error::ApiError;
 use super::extract::{File, Identity, Package, Revision};
@@ -28,6 +29,7 @@ pub(super) async fn get(
     let tarball = app.registry.tarball(&caller, &name, &file).await?;
     let common = common_headers(app.registry.is_public(&name));
     match tarball {
+        TarballBytes::Elsewhere(link) => Ok(elsewhere(&link)),
         TarballBytes::Stored(download) => stored(&download, &headers, common),
         TarballBytes::Arriving { size_bytes, stream } => {
             let mut response = (common, Body::from_stream(stream)).into_response();
@@ -80,6 +82,17 @@ fn stored(download: &Download, request: &HeaderMap, mut headers: HeaderMap) -> R
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
     Ok((status, headers, Body::from_stream(download.stream(part))).into_response())
+}
+
+/// Sends the client to the bucket. Neither it nor anything on the way may keep the link, which ends.
+fn elsewhere(link: &Url) -> Response {
+    let mut headers = HeaderMap::with_capacity(2);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // A URL is ASCII.
+    if let Ok(value) = HeaderValue::try_from(link.as_str()) {
+        headers.insert(LOCATION, value);
+    }
+    (StatusCode::FOUND, headers).into_response()
 }
 
 fn common_headers(is_public: bool) -> HeaderMap {

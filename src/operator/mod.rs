@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{
     Account, Auth, Error, Imported, ListedToken, Mode, Source, TokenOrigin, TokenWish, TrustWish, TrustedPublisher,
-    random,
 };
 use crate::clock::Clock;
 use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Pattern, Version};
 use crate::policy::Waiver;
+use crate::random;
 use crate::registry::{self, Registry, WaiverBook};
 
 /// Under whose name an operator trusts a workflow. The colon keeps it out of reach: no account may have one in its name,

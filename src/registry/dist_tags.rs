@@ -67,7 +67,7 @@ impl Registry {
         &self,
         caller: &Caller,
         name: &PackageName,
-        change: impl FnOnce(&mut HostedPackument<'_>) -> Result<(), EditError> + Send + 'static,
+        change: impl FnOnce(&mut HostedPackument<'_>) -> Result<(), EditError> + Clone + Send + 'static,
     ) -> Result<(), Error> {
         self.authorize_changing(caller, name)?;
         let head = self.require_hosted(name).await?;

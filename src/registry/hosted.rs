@@ -1,53 +1,140 @@
 //! Hosted documents: what is known of them in memory, and the one way to change them.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::{Error, Registry};
-use crate::auth::random;
+use super::{Error, Registry, byte_cache};
 use crate::keys;
 use crate::npm::PackageName;
 use crate::npm::packument::{Head, HostedPackument};
-use crate::storage::{self, Change, UpdateError};
+use crate::random;
+use crate::storage::{self, Change, KeyedLocks, Snapshot, Stamp, UpdateError};
 
 /// Heads remembered, of packages that are here and of names that are not; a few hundred bytes each.
 const REMEMBERED_HEADS: usize = 50_000;
 
-/// What is known of hosted names. `None` for a name that is not hosted here.
+/// How old what is known of a package may be when one of its tarballs is asked for, where other processes write too. The
+/// bytes of a version never change; what comes this much later is that it was removed, or is its owners' alone.
+pub(super) const TARBALL_HEAD_AGE: Duration = Duration::from_secs(5);
+
+/// What is known of hosted names.
 ///
 /// On a directory this process is the only writer, so what is in here is always right: a change puts the new head in
-/// before the next one may start.
+/// before the next one may start. In a bucket others write too, so a head is looked after with one conditional request
+/// before it is used; requests that arrive during such a look share the next one.
 #[derive(Debug)]
 pub(super) struct HostedHeads {
-    heads: Cache<PackageName, Option<Arc<Head>>>,
+    heads: Cache<PackageName, KnownHead>,
+    /// Documents of a bucket, so that what a look has brought need not be fetched again.
+    documents: Cache<PackageName, Snapshot, ByDocument>,
+    looks: KeyedLocks<PackageName>,
 }
 
-impl Default for HostedHeads {
-    fn default() -> Self {
-        Self { heads: Cache::new(REMEMBERED_HEADS) }
+#[derive(Debug, Clone)]
+struct KnownHead {
+    /// `None` for a name that is not hosted here.
+    head: Option<Arc<Head>>,
+    stamp: Option<Stamp>,
+    /// When the look that found this began: it holds for whoever asked before.
+    looked_at: Instant,
+}
+
+/// Counts a document's bytes.
+#[derive(Debug, Clone)]
+struct ByDocument;
+
+impl Weighter<PackageName, Snapshot> for ByDocument {
+    fn weight(&self, _: &PackageName, snapshot: &Snapshot) -> u64 {
+        snapshot.bytes.len() as u64 + 1024
+    }
+}
+
+impl HostedHeads {
+    /// `document_bytes` is for documents of a bucket.
+    pub(super) fn new(document_bytes: u64) -> Self {
+        Self {
+            heads: Cache::new(REMEMBERED_HEADS),
+            documents: byte_cache(document_bytes, ByDocument),
+            looks: KeyedLocks::default(),
+        }
+    }
+
+    /// The document in memory, if it is in the state that was last seen.
+    fn document(&self, name: &PackageName) -> Option<Snapshot> {
+        let seen = self.heads.get(name)?.stamp?;
+        self.documents.get(name).filter(|document| document.stamp == seen)
+    }
+
+    fn remember(&self, name: &PackageName, head: Option<Arc<Head>>, snapshot: Option<Snapshot>, looked_at: Instant) {
+        let stamp = snapshot.as_ref().map(|snapshot| snapshot.stamp.clone());
+        match snapshot {
+            Some(snapshot) => self.documents.insert(name.clone(), snapshot),
+            None => {
+                self.documents.remove(name);
+            }
+        }
+        self.heads.insert(name.clone(), KnownHead { head, stamp, looked_at });
     }
 }
 
 impl Registry {
-    /// The head of a hosted package, also of one that was unpublished; `None` when the name was never hosted.
+    /// The head of a hosted package, also of one that was unpublished; `None` when the name was never hosted. As it is
+    /// now, or as it was for at most the time that the settings allow.
     pub(super) async fn hosted_head(&self, name: &PackageName) -> Result<Option<Arc<Head>>, Error> {
-        if let Some(head) = self.inner.heads.heads.get(name) {
-            return Ok(head);
+        self.hosted_head_within(name, self.inner.fresh).await
+    }
+
+    /// As [`Registry::hosted_head`], and it may be this old where other processes write too.
+    pub(super) async fn hosted_head_within(
+        &self,
+        name: &PackageName,
+        age: Duration,
+    ) -> Result<Option<Arc<Head>>, Error> {
+        let known = &self.inner.heads;
+        let is_shared = self.inner.store.is_shared();
+        let asked_at = Instant::now();
+        let is_good = |found: &KnownHead| !is_shared || found.looked_at + age >= asked_at;
+        if let Some(found) = known.heads.get(name).filter(is_good) {
+            return Ok(found.head);
         }
-        let _held = self.inner.documents.lock(name).await;
-        if let Some(head) = self.inner.heads.heads.get(name) {
-            return Ok(head);
+        // A change on this process holds the other lock until it is in memory. Only on a directory must a look wait for
+        // that: in a bucket what it brings is looked after in any case.
+        let locks = if is_shared { &known.looks } else { &self.inner.documents };
+        let _held = locks.lock(name).await;
+        let before = known.heads.get(name);
+        if let Some(found) = before.clone().filter(is_good) {
+            return Ok(found.head);
         }
-        let head = match self.inner.store.read(&keys::packument(name)).await {
-            Ok(bytes) => {
-                Some(Arc::new(self.off_thread(bytes.len(), move || Ok(HostedPackument::parse(&bytes)?.head())).await?))
+        let looked_at = Instant::now();
+        let key = keys::packument(name);
+        let looked = match before.as_ref().and_then(|found| found.stamp.as_ref()) {
+            Some(seen) => self.inner.store.snapshot_unless(&key, seen).await,
+            None => self.inner.store.snapshot(&key).await.map(Some),
+        };
+        let head = match looked {
+            Ok(Some(snapshot)) => {
+                let bytes = snapshot.bytes.clone();
+                let parsed = self.off_thread(bytes.len(), move || Ok(HostedPackument::parse(&bytes)?.head())).await?;
+                let head = Some(Arc::new(parsed));
+                known.remember(name, head.clone(), Some(snapshot).filter(|_| is_shared), looked_at);
+                head
             }
-            Err(storage::Error::NotFound) => None,
+            Ok(None) => {
+                let Some(found) = before else { return Err(Error::Interrupted) };
+                let head = found.head.clone();
+                known.heads.insert(name.clone(), KnownHead { looked_at, ..found });
+                head
+            }
+            Err(storage::Error::NotFound) => {
+                known.remember(name, None, None, looked_at);
+                None
+            }
             Err(error) => return Err(error.into()),
         };
-        self.inner.heads.heads.insert(name.clone(), head.clone());
         Ok(head)
     }
 
@@ -61,6 +148,9 @@ impl Registry {
 
     /// A hosted package's stored document.
     pub(super) async fn hosted_document(&self, name: &PackageName) -> Result<Bytes, Error> {
+        if let Some(known) = self.inner.heads.document(name) {
+            return Ok(known.bytes);
+        }
         match self.inner.store.read(&keys::packument(name)).await {
             Ok(bytes) => Ok(bytes),
             Err(storage::Error::NotFound) => Err(Error::PackageNotFound(name.clone())),
@@ -77,15 +167,17 @@ impl Registry {
         &self,
         name: &PackageName,
         change: impl for<'a> FnOnce(Option<HostedPackument<'a>>) -> Result<(Option<HostedPackument<'a>>, T), Error>
+        + Clone
         + Send
         + 'static,
     ) -> Result<T, Error> {
         let held = self.inner.documents.lock(name).await;
         let now = self.inner.clock.now();
+        let known = self.inner.heads.document(name);
         let result = self
             .inner
             .store
-            .update(&keys::packument(name), move |stored| {
+            .update_from(&keys::packument(name), known, move |stored| {
                 let current = stored.as_deref().map(HostedPackument::parse).transpose()?;
                 let (changed, value) = change(current)?;
                 let Some(document) = changed else { return Ok(Change::Keep((None, value))) };
@@ -95,9 +187,9 @@ impl Registry {
             })
             .await;
         match result {
-            Ok((head, value)) => {
+            Ok(((head, value), snapshot)) => {
                 if let Some(head) = head {
-                    self.inner.heads.heads.insert(name.clone(), Some(Arc::new(head)));
+                    self.inner.heads.remember(name, Some(Arc::new(head)), snapshot, Instant::now());
                     self.inner.indexer.note(name.clone());
                 }
                 drop(held);
@@ -119,11 +211,13 @@ impl Registry {
     pub(super) async fn change_existing<T: Send + 'static>(
         &self,
         name: &PackageName,
-        change: impl FnOnce(&mut HostedPackument<'_>) -> Result<T, Error> + Send + 'static,
+        change: impl FnOnce(&mut HostedPackument<'_>) -> Result<T, Error> + Clone + Send + 'static,
     ) -> Result<T, Error> {
-        let missing = Error::PackageNotFound(name.clone());
+        let package = name.clone();
         self.change_document(name, move |current| {
-            let Some(mut document) = current.filter(|document| document.head().exists) else { return Err(missing) };
+            let Some(mut document) = current.filter(|document| document.head().exists) else {
+                return Err(Error::PackageNotFound(package));
+            };
             let value = change(&mut document)?;
             Ok((Some(document), value))
         })

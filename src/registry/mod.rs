@@ -29,6 +29,7 @@ mod version;
 mod waivers;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -43,7 +44,7 @@ pub use publish::{Intake, Published};
 pub use screening::{Judged, PolicyHealth};
 pub use search::{DEFAULT_SIZE, SearchRequest};
 pub use source::{Route, SourceError, Sources};
-pub use tarball::TarballBytes;
+pub use tarball::{Redirect, Redirects, TarballBytes};
 pub use waivers::WaiverBook;
 
 // What the methods here take and give that comes from below: whoever calls them needs to look no further down.
@@ -96,6 +97,10 @@ pub struct Parts {
     pub limits: Limits,
     /// How many bytes of rendered documents are kept in memory.
     pub cache_bytes: u64,
+    /// How old what is known of a hosted package may be, where other processes write too.
+    pub fresh: Duration,
+    /// When clients fetch tarballs from the bucket.
+    pub redirect: Redirects,
     /// The index of hosted packages.
     pub search: crate::search::SearchIndex,
 }
@@ -115,6 +120,8 @@ struct Inner {
     tasks: TaskTracker,
     limits: Limits,
     heads: HostedHeads,
+    fresh: Duration,
+    redirect: Redirects,
     /// Held while a package's document is changed, and while its head is read into memory, so that memory never falls
     /// behind what was committed. The store has locks of its own, which end with its write and so too early for this.
     documents: KeyedLocks<PackageName>,
@@ -146,12 +153,16 @@ impl Registry {
             tasks,
             limits,
             cache_bytes,
+            fresh,
+            redirect,
             search,
         } = parts;
         let waivers = WaiverBook::new(store.clone(), clock.clone());
         Self {
             inner: Arc::new(Inner {
-                heads: HostedHeads::default(),
+                heads: HostedHeads::new(if store.is_shared() { cache_bytes / 4 } else { 0 }),
+                fresh,
+                redirect,
                 documents: KeyedLocks::default(),
                 proxied: ProxiedDocuments::new(tasks.clone()),
                 answers_audit,
@@ -193,7 +204,12 @@ impl Registry {
         &self.inner.access
     }
 
-    /// Whether the store takes a write now. Asked by anybody as often as they like, so one answer lasts for a while.
+    /// Makes sure that the store keeps the conditions of writes, see [`Store::require_conditions`].
+    pub async fn require_conditions(&self) -> Result<(), Error> {
+        Ok(self.inner.store.require_conditions().await?)
+    }
+
+    /// Whether the store answers now. Asked by anybody as often as they like, so one answer lasts for a while.
     pub async fn check_storage(&self) -> Result<(), Error> {
         const LASTS_MILLIS: i64 = 2_000;
         let mut last = self.inner.last_probe.lock().await;

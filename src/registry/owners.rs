@@ -41,7 +41,7 @@ impl Registry {
         &self,
         caller: &Caller,
         name: &PackageName,
-        change: impl FnOnce(&mut Vec<Maintainer>) + Send + 'static,
+        change: impl FnOnce(&mut Vec<Maintainer>) + Clone + Send + 'static,
     ) -> Result<(), Error> {
         self.authorize_changing(caller, name)?;
         let head = self.require_hosted(name).await?;

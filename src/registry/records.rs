@@ -9,6 +9,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::OnceCell;
 
 use super::screening::ASK_AGAIN;
+use super::search::OLDEST_ANSWER;
 use super::{Error, Registry};
 use crate::keys;
 use crate::npm::signature::{self, Signature, SigningKey};
@@ -75,7 +76,7 @@ impl Registry {
         &self,
         upstream: &Upstream,
         name: &PackageName,
-        change: impl FnOnce(&mut Record) + Send + 'static,
+        change: impl FnOnce(&mut Record) + Clone + Send + 'static,
     ) -> Result<Arc<Record>, Error> {
         let id = id_of(upstream, name);
         let _held = self.inner.records.locks.lock(&id).await;
@@ -242,6 +243,7 @@ impl Registry {
     /// for, and kept up since.
     pub(super) async fn names_in_use(&self) -> Result<&RwLock<BTreeSet<String>>, Error> {
         let gather = || async {
+            self.refresh_index(OLDEST_ANSWER).await?;
             let mut names = self.hosted_names(MAX_HOSTED_NAMES).await?;
             for upstream in self.inner.sources.upstreams() {
                 let mut listed = self.inner.store.list_folder(&keys::records(upstream.cache_name()));

@@ -5,11 +5,12 @@
 //! changes may be missing from the index: when it is still there at the next start, the index is compared with the
 //! documents in the background.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt as _};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -34,6 +35,12 @@ pub const DEFAULT_SIZE: usize = 20;
 const MAX_SIZE: usize = 250;
 /// Names indexed before a commit: bounds the memory of a batch.
 const BATCH: usize = 1000;
+/// Documents that are read at once for the index: a bucket answers many as quickly as one.
+const READ_AT_ONCE: usize = 16;
+/// How often a bucket that others publish to is listed.
+const LISTED_AGAIN: Duration = Duration::from_mins(1);
+/// How old the index may be when it is asked, where nothing keeps it in the background.
+pub(super) const OLDEST_ANSWER: Duration = Duration::from_mins(2);
 /// Entries of a listing that are held at once.
 const LISTING_PAGE: usize = 500;
 
@@ -55,11 +62,26 @@ pub(super) struct Indexer {
     wake: Notify,
     /// How many noted names are not searchable yet.
     pending: watch::Sender<usize>,
+    /// What other processes have published too, as far as it is indexed.
+    shared: tokio::sync::Mutex<Shared>,
+}
+
+/// The documents of a bucket when they were last listed.
+#[derive(Debug, Default)]
+struct Shared {
+    states: HashMap<PackageName, Option<String>>,
+    listed_at: Option<Instant>,
 }
 
 impl Indexer {
     pub(super) fn new(index: SearchIndex) -> Self {
-        Self { index: Arc::new(index), noted: Mutex::default(), wake: Notify::new(), pending: watch::Sender::new(0) }
+        Self {
+            index: Arc::new(index),
+            noted: Mutex::default(),
+            wake: Notify::new(),
+            pending: watch::Sender::new(0),
+            shared: tokio::sync::Mutex::default(),
+        }
     }
 
     /// A package has changed.
@@ -96,6 +118,7 @@ impl Registry {
     /// Answers npm's JSON. Hosted results come first; `total` counts both.
     pub async fn search(&self, caller: &Caller, request: SearchRequest, base: &str) -> Result<Bytes, Error> {
         self.authorize_reading(caller)?;
+        self.refresh_index(OLDEST_ANSWER).await?;
         let query = SearchQuery::parse(&request.text);
         let size = request.size.min(MAX_SIZE);
         let (index, asked, from) = (Arc::clone(&self.inner.indexer.index), query.clone(), request.from);
@@ -213,6 +236,9 @@ impl Registry {
     /// Keeps the index in step until told to stop, then once more. Run it as one task; `rebuild` when the index was
     /// made anew.
     pub async fn keep_index(&self, rebuild: bool, stop: CancellationToken) {
+        if self.inner.store.is_shared() {
+            return self.keep_shared_index(stop).await;
+        }
         let was_cut_short = match self.inner.store.create(&keys::index_running(), Bytes::from_static(b"1")).await {
             Ok(()) => false,
             Err(storage::Error::Exists) => true,
@@ -243,6 +269,69 @@ impl Registry {
         if let Err(error) = self.inner.store.delete(&keys::index_running()).await {
             tracing::warn!(%error, "the search index will be compared with the packages at the next start");
         }
+    }
+
+    /// As [`Registry::keep_index`], where other processes publish too: every process has an index of its own, and compares
+    /// it with the documents every minute.
+    async fn keep_shared_index(&self, stop: CancellationToken) {
+        loop {
+            let wait = match self.refresh_index(LISTED_AGAIN).await {
+                Ok(()) => LISTED_AGAIN,
+                Err(error) => {
+                    tracing::warn!(%error, "the packages could not all be listed for the search index");
+                    LISTED_AGAIN / 4
+                }
+            };
+            let next = tokio::time::sleep(wait);
+            tokio::pin!(next);
+            loop {
+                let batch = self.inner.indexer.take_batch();
+                if !batch.is_empty() {
+                    self.index_batch(batch).await;
+                    continue;
+                }
+                tokio::select! {
+                    () = self.inner.indexer.wake.notified() => {}
+                    () = &mut next => break,
+                    () = stop.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    /// Brings the index in step with a bucket that others publish to, unless that was done within `age`. Nothing on a
+    /// directory. One list request for each thousand packages, and one read for each that has changed.
+    pub async fn refresh_index(&self, age: Duration) -> Result<(), Error> {
+        if !self.inner.store.is_shared() {
+            return Ok(());
+        }
+        let mut shared = self.inner.indexer.shared.lock().await;
+        if shared.listed_at.is_some_and(|at| at.elapsed() < age) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let mut listed = self.inner.store.list_states_after(&keys::last_reserved());
+        let mut states = HashMap::new();
+        while let Some(found) = listed.recv().await {
+            let found = found?;
+            if let Some(name) = found.key.packument_name() {
+                states.insert(name, found.etag);
+            }
+        }
+        let changed = states.iter().filter(|(name, state)| shared.states.get(*name) != Some(*state));
+        let gone = shared.states.keys().filter(|name| !states.contains_key(*name));
+        changed.map(|(name, _)| name).chain(gone).for_each(|name| self.inner.indexer.note(name.clone()));
+        loop {
+            let batch = self.inner.indexer.take_batch();
+            if batch.is_empty() {
+                break;
+            }
+            if !self.index_batch(batch).await {
+                return Err(Error::Interrupted);
+            }
+        }
+        *shared = Shared { states, listed_at: Some(began) };
+        Ok(())
     }
 
     /// Waits until what was changed so far can be found. For tests and for a stop.
@@ -293,8 +382,14 @@ impl Registry {
         let mut is_complete = true;
         let index = &self.inner.indexer.index;
         let count = batch.len();
-        for name in batch {
-            match self.inner.store.read(&keys::packument(&name)).await {
+        let mut documents = stream::iter(batch)
+            .map(|name| async {
+                let stored = self.inner.store.read(&keys::packument(&name)).await;
+                (name, stored)
+            })
+            .buffer_unordered(READ_AT_ONCE);
+        while let Some((name, stored)) = documents.next().await {
+            match stored {
                 Ok(stored) => match entry_of(&name, &stored) {
                     Some(entry) => index.put(&entry),
                     None => index.remove(&name),

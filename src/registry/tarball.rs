@@ -5,15 +5,18 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::hosted::TARBALL_HEAD_AGE;
 use super::proxied::ProxiedDocument;
 use super::screening::{require_offered, withheld_error};
 use super::source::Route;
@@ -34,6 +37,8 @@ const ASK_AGAIN_MILLIS: i64 = 10_000;
 
 /// A tarball that was found.
 pub enum TarballBytes {
+    /// To be fetched from the bucket, by a link that needs no credentials and soon ends.
+    Elsewhere(Url),
     /// Kept, and open.
     Stored(Download),
     /// On their way from an upstream.
@@ -48,10 +53,31 @@ pub enum TarballBytes {
 impl std::fmt::Debug for TarballBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Elsewhere(_) => "Elsewhere",
             Self::Stored(_) => "Stored",
             Self::Arriving { .. } => "Arriving",
         })
     }
+}
+
+/// When a tarball is not sent but fetched from the bucket by its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redirect {
+    /// Every byte goes through this process.
+    Never,
+    /// None does.
+    Always,
+    /// Only those of tarballs up to this size do, in bytes. Costs a look at each tarball's size.
+    Above(u64),
+}
+
+/// When clients are sent to the bucket, and how long the link is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redirects {
+    /// When.
+    pub to: Redirect,
+    /// From its making; a download that has begun goes on.
+    pub lasts: Duration,
 }
 
 /// A fetch under way.
@@ -59,6 +85,8 @@ impl std::fmt::Debug for TarballBytes {
 struct Transfer {
     follower: Follower,
     size_bytes: Option<u64>,
+    /// Fails when the fetch has ended, well or not.
+    under_way: watch::Receiver<()>,
 }
 
 /// What came of starting a fetch.
@@ -112,7 +140,7 @@ impl Registry {
     /// A tarball by its file name.
     pub async fn tarball(&self, caller: &Caller, name: &PackageName, file: &str) -> Result<TarballBytes, Error> {
         let not_found = || Error::TarballNotFound { name: name.clone(), file: file.to_owned() };
-        let head = self.hosted_head(name).await?;
+        let head = self.hosted_head_within(name, TARBALL_HEAD_AGE.max(self.inner.fresh)).await?;
         self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
         let number = render::version_in_file_name(name, file).ok_or_else(not_found)?;
         let version: Version = number.parse().map_err(|_| not_found())?;
@@ -120,11 +148,7 @@ impl Registry {
             let judged = self.judged_hosted(name, &head.revision).await?;
             require_offered(judged.as_ref(), name, &version.to_string())?;
             let key = self.hosted_tarball_key(name, &version, &head.revision).await?.ok_or_else(not_found)?;
-            let download = match self.inner.store.open_object(&key).await {
-                Err(storage::Error::NotFound) => return Err(not_found()),
-                other => other?,
-            };
-            return Ok(TarballBytes::Stored(download));
+            return self.kept_tarball(&key).await?.ok_or_else(not_found);
         }
         let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(not_found()) };
         self.proxied_tarball(upstream, name, number, &version, not_found).await
@@ -171,13 +195,13 @@ impl Registry {
     ) -> Result<TarballBytes, Error> {
         self.require_offered_at_hand(upstream, name, version).await?;
         let key = keys::cached_tarball(upstream.cache_name(), name, version);
-        match self.inner.store.open_object(&key).await {
-            Ok(download) => return Ok(TarballBytes::Stored(download)),
-            Err(storage::Error::NotFound) => {}
-            Err(error) => return Err(error.into()),
+        // What is redirected has to be there; of what is hosted here its document says so.
+        let kept = if self.redirects() { self.kept_if_there(&key).await? } else { self.kept_tarball(&key).await? };
+        if let Some(kept) = kept {
+            return Ok(kept);
         }
         if let Some(transfer) = self.inner.transfers.running(&key) {
-            return Ok(transfer.into_bytes());
+            return self.arriving(&key, transfer).await;
         }
         let Some(expected) = self.expected_tarball(upstream, name, number, version).await? else {
             return Err(not_found());
@@ -188,12 +212,64 @@ impl Registry {
         let wanted = (name.clone(), version.clone());
         let start = async move { this.start_transfer(&upstream, flight_key, expected, wanted).await.map_err(Arc::new) };
         match self.inner.transfers.starts.run(key.clone(), start).await.map_err(|_| Error::Interrupted)? {
-            Ok(Start::Running(transfer)) => Ok(transfer.into_bytes()),
-            Ok(Start::Kept) => Ok(TarballBytes::Stored(self.inner.store.open_object(&key).await?)),
+            Ok(Start::Running(transfer)) => self.arriving(&key, transfer).await,
+            Ok(Start::Kept) => self.kept_tarball(&key).await?.ok_or_else(not_found),
             // The document names a file that the upstream does not have.
             Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => Err(not_found()),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
         }
+    }
+
+    fn redirects(&self) -> bool {
+        self.inner.store.is_shared() && self.inner.redirect.to != Redirect::Never
+    }
+
+    async fn is_kept(&self, key: &Key) -> Result<bool, Error> {
+        match self.inner.store.size(key).await {
+            Ok(_) => Ok(true),
+            Err(storage::Error::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is kept under a key: as a link, where the settings say so and the store has links, else its bytes.
+    async fn kept_tarball(&self, key: &Key) -> Result<Option<TarballBytes>, Error> {
+        let wants_link = match self.inner.redirect.to {
+            _ if !self.inner.store.is_shared() => false,
+            Redirect::Never => false,
+            Redirect::Always => true,
+            Redirect::Above(bytes) => match self.inner.store.size(key).await {
+                Ok(size) => size > bytes,
+                Err(storage::Error::NotFound) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        if wants_link && let Some(link) = self.inner.store.reading_link(key, self.inner.redirect.lasts).await? {
+            return Ok(Some(TarballBytes::Elsewhere(link)));
+        }
+        match self.inner.store.open_object(key).await {
+            Ok(download) => Ok(Some(TarballBytes::Stored(download))),
+            Err(storage::Error::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is under way: as it comes, or as a link once it is there.
+    async fn arriving(&self, key: &Key, transfer: Transfer) -> Result<TarballBytes, Error> {
+        let is_small = |above: u64| transfer.size_bytes.is_some_and(|size| size <= above);
+        match self.inner.redirect.to {
+            _ if !self.redirects() => return Ok(transfer.into_bytes()),
+            Redirect::Above(bytes) if is_small(bytes) => return Ok(transfer.into_bytes()),
+            _ => {}
+        }
+        let mut under_way = transfer.under_way;
+        while under_way.changed().await.is_ok() {}
+        let failed = upstream::Error::BadAnswer("its tarball could not be fetched whole, see the log");
+        self.kept_if_there(key).await?.ok_or(Error::Upstream(failed))
+    }
+
+    async fn kept_if_there(&self, key: &Key) -> Result<Option<TarballBytes>, Error> {
+        if self.is_kept(key).await? { self.kept_tarball(key).await } else { Ok(None) }
     }
 
     /// Refuses a version that is withheld, before anything is given out or asked for. By the document at hand, however old:
@@ -324,7 +400,8 @@ impl Registry {
         }
         let body = upstream.tarball(&expected.url).await?;
         let upload = self.inner.store.upload().await?;
-        let transfer = Transfer { follower: upload.follow(), size_bytes: body.content_length };
+        let (ends, under_way) = watch::channel(());
+        let transfer = Transfer { follower: upload.follow(), size_bytes: body.content_length, under_way };
         let running = Arc::clone(&self.inner.transfers.running);
         running.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), transfer.clone());
         let registered = Registered { running, key: key.clone() };
@@ -333,6 +410,7 @@ impl Registry {
         self.inner.tasks.spawn(async move {
             let brought = bring_in(body.stream, upload, &integrity, &key).await;
             drop(registered);
+            drop(ends);
             match brought {
                 Ok(()) => this.note_served(&upstream, &name, &version).await,
                 Err(error) => {

@@ -6,11 +6,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde_json::json;
 
 use super::Error;
-use crate::auth::random;
 use crate::clock::Clock;
 use crate::keys;
 use crate::npm::Timestamp;
 use crate::policy::{Waiver, Waivers};
+use crate::random;
 use crate::storage::{self, Change, Store};
 
 /// As many as anybody oversees; old ones go when they have ended.
@@ -110,7 +110,7 @@ impl WaiverBook {
 
     async fn change(
         &self,
-        change: impl FnOnce(&mut Waivers) -> Result<(), Error> + Send + 'static,
+        change: impl FnOnce(&mut Waivers) -> Result<(), Error> + Clone + Send + 'static,
     ) -> Result<(), Error> {
         let _held = self.changing.lock().await;
         let changed = self

@@ -80,18 +80,18 @@ impl Bound {
         }
     }
 
-    /// Serves until `stop` is ready, and takes orders of operators in the data directory; then lets requests under way end, up to a deadline, and the application's tasks
-    /// after them.
-    pub async fn serve(self, app: App, directory: &Path, stop: impl Future<Output = ()>) {
+    /// Serves until `stop` is ready, and takes orders of operators in the data directory, where there is one; then lets
+    /// requests under way end, up to a deadline, and the application's tasks after them.
+    pub async fn serve(self, app: App, directory: Option<&Path>, stop: impl Future<Output = ()>) {
         let no_orders = CancellationToken::new();
-        app.tasks.spawn({
-            let (app, directory, no_orders) = (app.clone(), directory.to_owned(), no_orders.clone());
-            async move {
-                if let Err(error) = control::listen(app, &directory, no_orders).await {
+        if let Some(directory) = directory {
+            let (of, directory, no_orders) = (app.clone(), directory.to_owned(), no_orders.clone());
+            app.tasks.spawn(async move {
+                if let Err(error) = control::listen(of, &directory, no_orders).await {
                     tracing::warn!(%error, "operators can give no orders to this server; `holdfast user` and the like need it stopped");
                 }
-            }
-        });
+            });
+        }
         let service = HttpService::new(app.clone());
         let connections = Arc::new(Semaphore::new(self.max_connections));
         let graceful = GracefulShutdown::new();

@@ -15,7 +15,9 @@ use crate::auth::{IssuerKind, IssuerSettings, Registration};
 use crate::npm::Pattern;
 use crate::policy::{Control, UpstreamSwitches};
 use crate::providers;
+use crate::registry::Redirect;
 use crate::secret::Secret;
+use crate::storage::{AddressError, BucketSettings, Encryption};
 use crate::upstream;
 
 /// A key. A `*` in it stands for a name of the operator's choice.
@@ -38,6 +40,10 @@ pub(super) struct Draft {
     pub(super) settings: Settings,
     upstreams: BTreeMap<String, UpstreamDraft>,
     github: Option<GitHubDraft>,
+    bucket: BucketSettings,
+    has_bucket: bool,
+    access_key_id: Option<String>,
+    secret_access_key: Option<Secret>,
     issuers: BTreeMap<String, IssuerDraft>,
 }
 
@@ -133,9 +139,163 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "storage.directory",
         "\"holdfast-data\"",
-        "The data directory. One process owns it at a time.",
+        "The data directory. One process owns it at a time. Not used where `storage.url` names a bucket.",
         |draft, _, value| {
             draft.settings.storage.directory = text(value)?.into();
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.url",
+        "none",
+        "A bucket that any number of processes share: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`, with credentials by the platform's usual chain; `memory:` for a trial; `file:///directory` is the same as `storage.directory`.",
+        |draft, _, value| {
+            let url = text(value)?;
+            if let Some(directory) = url.strip_prefix("file://") {
+                if !directory.starts_with('/') {
+                    return Err(format!("`{url}` must have an absolute path, such as `file:///var/lib/holdfast`"));
+                }
+                draft.settings.storage.directory = directory.into();
+                return Ok(());
+            }
+            draft.bucket.address = url.parse().map_err(|error: AddressError| error.to_string())?;
+            draft.has_bucket = true;
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.endpoint",
+        "none",
+        "The address of a store that speaks S3 and is not AWS, such as `https://s3.example/`.",
+        |draft, _, value| {
+            draft.bucket.endpoint = Some(http_url(value)?);
+            Ok(())
+        }
+    ),
+    key!("storage.region", "none", "The bucket's region, where the environment does not say it.", |draft, _, value| {
+        draft.bucket.region = Some(text(value)?);
+        Ok(())
+    }),
+    key!(
+        "storage.access_key_id",
+        "none",
+        "For S3: the id of an access key, where it does not come by the platform's chain.",
+        |draft, _, value| {
+            draft.access_key_id = Some(text(value)?);
+            Ok(())
+        }
+    ),
+    key!(secret
+        "storage.secret_access_key",
+        "none",
+        "The secret of that access key; better as a variable than in a file.",
+        |draft, _, value| {
+            draft.secret_access_key = Some(Secret::new(text(value)?));
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.path_style",
+        "auto",
+        "`true`: the bucket's name stands in the path of an address; `false`: in its host. By default in the path where there is an endpoint.",
+        |draft, _, value| {
+            draft.bucket.path_style = Some(boolean(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.encryption",
+        "\"auto\"",
+        "How S3 encrypts what is written: `AES256` by its own keys, `aws:kms` by a key of KMS, `bucket` as the bucket has it. `auto` is `AES256` on AWS and `bucket` at another endpoint, since many stores refuse the header.",
+        |draft, _, value| {
+            draft.bucket.encryption = match text(value)?.as_str() {
+                "auto" => Encryption::Auto,
+                "AES256" => Encryption::S3,
+                "aws:kms" => Encryption::Kms,
+                "bucket" => Encryption::Bucket,
+                other => return Err(format!("`{other}` is not `auto`, `AES256`, `aws:kms` or `bucket`")),
+            };
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.kms_key",
+        "none",
+        "The key of KMS for `aws:kms`, by its ARN; the account's own key for S3 without it.",
+        |draft, _, value| {
+            draft.bucket.kms_key = Some(text(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.bucket_key",
+        "true",
+        "With `aws:kms`: one call of KMS for many objects, which costs less.",
+        |draft, _, value| {
+            draft.bucket.bucket_key = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.cache_class",
+        "none",
+        "The storage class of cached objects, below `-/cache/`, such as `ONEZONE_IA`. They come back by themselves when they are lost.",
+        |draft, _, value| {
+            draft.bucket.cache_class = Some(text(value)?);
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.timeout_seconds",
+        "10",
+        "How long one request to a bucket may take, from its start to the head of its answer, repetitions included.",
+        |draft, _, value| {
+            draft.bucket.timeout = Duration::from_secs(bytes(value)?.clamp(1, 600));
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.idle_seconds",
+        "20",
+        "How long the body of a bucket's answer may bring nothing. It is then taken up where it ended.",
+        |draft, _, value| {
+            draft.bucket.idle = Duration::from_secs(bytes(value)?.clamp(1, 600));
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.attempts",
+        "4",
+        "How often a request to a bucket is tried, and how often it is looked what came of a write without a clear answer.",
+        |draft, _, value| {
+            draft.bucket.attempts = u32::try_from(positive(value)?).map_err(|error| error.to_string())?.min(20);
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.single_writer",
+        "false",
+        "`true` promises that one process alone writes to the bucket. Only then is a store taken that does not keep the conditions of a write.",
+        |draft, _, value| {
+            draft.bucket.single_writer = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.fresh_seconds",
+        "0",
+        "How old what is known of a hosted package may be, where the store is a bucket. With 0 every request sees what any process has published, for one conditional request to the bucket.",
+        |draft, _, value| {
+            draft.settings.storage.fresh = Duration::from_secs(bytes(value)?.min(3600));
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.staging",
+        "none",
+        "The folder where uploads to a bucket are staged; the system's folder for temporary files without it. Needs room for the largest tarballs that arrive at once.",
+        |draft, _, value| {
+            draft.bucket.staging = Some(text(value)?.into());
             Ok(())
         }
     ),
@@ -143,6 +303,32 @@ pub static KEYS: &[KeyInfo] = &[
         draft.settings.cache.memory_bytes = bytes(value)?;
         Ok(())
     }),
+    key!(
+        "tarballs.redirect",
+        "\"auto\"",
+        "Where the store is a bucket: `always` sends clients to the bucket for a tarball, by a link that needs no credentials and soon ends; `never` sends every byte through this process; a number of bytes redirects what is larger. `auto` is `always` on AWS Lambda and `never` elsewhere.",
+        |draft, _, value| {
+            draft.settings.redirect = match value {
+                Value::String(text) if text == "auto" => None,
+                Value::String(text) if text == "always" => Some(Redirect::Always),
+                Value::String(text) if text == "never" => Some(Redirect::Never),
+                number => {
+                    let above = bytes(number).map_err(|_| "must be `auto`, `always`, `never` or a number of bytes")?;
+                    Some(Redirect::Above(above))
+                }
+            };
+            Ok(())
+        }
+    ),
+    key!(
+        "tarballs.redirect_seconds",
+        "300",
+        "How long such a link is good. A download that has begun goes on.",
+        |draft, _, value| {
+            draft.settings.redirect_lasts = Duration::from_secs(bytes(value)?.clamp(10, 604_800));
+            Ok(())
+        }
+    ),
     key!(
         "limits.tarball_bytes",
         "268435456",
@@ -659,6 +845,8 @@ impl Draft {
         let mut missing = Vec::new();
         self.finish_github(&mut missing);
         self.finish_issuers(&mut missing);
+        self.bucket.access_key = self.access_key_id.zip(self.secret_access_key);
+        self.settings.storage.bucket = self.has_bucket.then_some(self.bucket);
         if self.settings.packages.proxy {
             for (name, draft) in self.upstreams {
                 let Some(url) = draft.url else {

@@ -30,7 +30,8 @@ use crate::auth::{
 };
 use crate::npm::{Pattern, publish_body, tarball};
 use crate::providers;
-use crate::registry::Limits;
+use crate::registry::{Limits, Redirect, Redirects};
+use crate::storage::{BucketSettings, Location};
 use crate::upstream;
 
 /// The file in the data directory that keeps what was found at the first start. Under `-/`, where no package can be.
@@ -49,6 +50,10 @@ pub struct Settings {
     pub storage: Storage,
     /// Memory.
     pub cache: Cache,
+    /// When clients fetch tarballs from the bucket; `None` leaves it to where this runs.
+    pub redirect: Option<Redirect>,
+    /// How long such a link is good.
+    pub redirect_lasts: Duration,
     /// What may be published.
     pub limits: Limits,
     /// Who may do what.
@@ -87,8 +92,27 @@ pub struct Server {
 /// Where things are kept.
 #[derive(Debug, Clone)]
 pub struct Storage {
-    /// The data directory.
+    /// The data directory, where there is no bucket.
     pub directory: PathBuf,
+    /// The bucket in its place.
+    pub bucket: Option<BucketSettings>,
+    /// How old what is known of a hosted package may be, where other processes write too.
+    pub fresh: Duration,
+}
+
+impl Storage {
+    /// Where everything is kept.
+    pub fn location(&self) -> Location {
+        match &self.bucket {
+            Some(bucket) => Location::Bucket(Box::new(bucket.clone())),
+            None => Location::Directory(self.directory.clone()),
+        }
+    }
+
+    /// The same, for people.
+    pub fn shown(&self) -> String {
+        self.bucket.as_ref().map_or_else(|| self.directory.display().to_string(), BucketSettings::shown)
+    }
 }
 
 /// Memory.
@@ -183,8 +207,10 @@ impl Default for Settings {
                 max_connections: 4096,
                 idle: Duration::from_secs(30),
             },
-            storage: Storage { directory: PathBuf::from("holdfast-data") },
+            storage: Storage { directory: PathBuf::from("holdfast-data"), bucket: None, fresh: Duration::ZERO },
             cache: Cache { memory_bytes: 64 << 20 },
+            redirect: None,
+            redirect_lasts: Duration::from_mins(5),
             limits: Limits {
                 body: publish_body::Limits {
                     max_document_bytes: 32 << 20,
@@ -292,6 +318,11 @@ impl Settings {
     /// Whether anybody may read without an account.
     pub fn anonymous_may_read(&self) -> bool {
         self.resolve(self.access.anonymous_read)
+    }
+
+    /// When clients fetch tarballs from the bucket.
+    pub fn redirects(&self) -> Redirects {
+        Redirects { to: self.redirect.unwrap_or(Redirect::Never), lasts: self.redirect_lasts }
     }
 
     /// How strangers may make an account.

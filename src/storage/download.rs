@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt as _};
 
+use super::bucket::ObjectReader;
 use super::error::Error;
 use super::local::OpenFile;
 
@@ -20,55 +21,81 @@ pub struct ByteRange {
     pub end: u64,
 }
 
-/// An open object. What was opened stays readable even when the key is deleted or replaced meanwhile.
+/// An open object. Of a directory, what was opened stays readable even when the key is deleted or replaced meanwhile; of
+/// a bucket, what was being read then ends in an error, and is never mixed with what took its place.
 #[derive(Debug)]
 pub struct Download {
-    file: Arc<OpenFile>,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    File(Arc<OpenFile>),
+    Object(ObjectReader),
 }
 
 impl Download {
-    pub(super) fn new(file: OpenFile) -> Self {
-        Self { file: Arc::new(file) }
+    pub(super) fn of_file(file: OpenFile) -> Self {
+        Self { source: Source::File(Arc::new(file)) }
+    }
+
+    pub(super) fn of_object(object: ObjectReader) -> Self {
+        Self { source: Source::Object(object) }
     }
 
     /// The object's size.
     pub fn size_bytes(&self) -> u64 {
-        self.file.size_bytes
+        match &self.source {
+            Source::File(file) => file.size_bytes,
+            Source::Object(object) => object.size_bytes(),
+        }
     }
 
-    /// A strong validator, without quotes: changes whenever the object is written again.
+    /// A strong validator, without quotes: changes whenever the object is written again with other bytes.
     pub fn etag(&self) -> &str {
-        &self.file.etag
+        match &self.source {
+            Source::File(file) => &file.etag,
+            Source::Object(object) => object.etag(),
+        }
     }
 
     /// When the object was written, in whole seconds since 1970.
     pub fn modified_seconds(&self) -> i64 {
-        self.file.modified_seconds
+        match &self.source {
+            Source::File(file) => file.modified_seconds,
+            Source::Object(object) => object.modified_seconds(),
+        }
     }
 
-    /// The bytes of the range, in order. Reads are done off the async threads, one chunk ahead of nobody: the next
-    /// chunk is read when the client has taken the last.
+    /// The bytes of the range, in order. The next piece is read when the client has taken the last.
     pub fn stream(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-        let file = Arc::clone(&self.file);
-        stream::try_unfold(range.start, move |offset| {
-            let file = Arc::clone(&file);
-            async move {
-                if offset >= range.end {
-                    return Ok(None);
-                }
-                let length = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(usize::MAX);
-                let bytes = super::blocking(move || Ok(file.read_at(offset, length)?)).await?;
-                if bytes.is_empty() {
-                    return Err(Error::Unavailable(std::io::ErrorKind::UnexpectedEof.into()));
-                }
-                let next = offset + bytes.len() as u64;
-                Ok(Some((bytes, next)))
-            }
-        })
+        match &self.source {
+            Source::File(file) => file_stream(Arc::clone(file), range).left_stream(),
+            Source::Object(object) => object.stream(range).right_stream(),
+        }
     }
 
     /// All bytes, in order.
     pub fn stream_all(&self) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
         self.stream(ByteRange { start: 0, end: self.size_bytes() })
     }
+}
+
+/// Reads are done off the async threads.
+fn file_stream(file: Arc<OpenFile>, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    stream::try_unfold(range.start, move |offset| {
+        let file = Arc::clone(&file);
+        async move {
+            if offset >= range.end {
+                return Ok(None);
+            }
+            let length = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(usize::MAX);
+            let bytes = super::blocking(move || Ok(file.read_at(offset, length)?)).await?;
+            if bytes.is_empty() {
+                return Err(Error::Unavailable(std::io::ErrorKind::UnexpectedEof.into()));
+            }
+            let next = offset + bytes.len() as u64;
+            Ok(Some((bytes, next)))
+        }
+    })
 }

@@ -17,9 +17,15 @@ pub enum Error {
     /// The store did not do what was asked; trying again may help.
     #[error("the storage is unavailable")]
     Unavailable(#[source] io::Error),
+    /// The store does not let us: credentials or rights are missing.
+    #[error("the storage refuses access")]
+    Denied(#[source] io::Error),
     /// Another process owns the directory.
     #[error("another process is using this data directory")]
     Locked,
+    /// The store does not keep the conditions of a write, so two writers would lose each other's changes.
+    #[error("the storage does not keep the conditions of a write: {0}")]
+    Unconditional(&'static str),
 }
 
 impl From<io::Error> for Error {
@@ -29,6 +35,19 @@ impl From<io::Error> for Error {
             io::ErrorKind::AlreadyExists => Self::Exists,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error),
             _ => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::NotFound { .. } => Self::NotFound,
+            object_store::Error::AlreadyExists { .. } => Self::Exists,
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                Self::Denied(io::Error::other(error))
+            }
+            other => Self::Unavailable(io::Error::other(other)),
         }
     }
 }

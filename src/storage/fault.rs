@@ -56,16 +56,32 @@ impl FaultPlan {
         self.reads.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Runs a write, or fails in its place.
-    pub(super) fn apply<T>(&self, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    /// Counts a write; an error where it must not be done.
+    pub(super) fn before_write(&self) -> Result<Planned, Error> {
         let count = self.writes.fetch_add(1, Ordering::SeqCst);
-        let injected = || Error::Unavailable(io::Error::other("a planned fault"));
         match self.fault {
             Fault::Before if count == self.at => Err(injected()),
-            Fault::After if count == self.at => write().and_then(|_| Err(injected())),
             Fault::Dead if count >= self.at => Err(injected()),
             Fault::Full if count >= self.at => Err(Error::Full(io::ErrorKind::StorageFull.into())),
-            _ => write(),
+            Fault::After if count == self.at => Ok(Planned { fails_after: true }),
+            _ => Ok(Planned { fails_after: false }),
         }
     }
+}
+
+/// What was planned for a write that is done.
+#[must_use]
+pub(super) struct Planned {
+    fails_after: bool,
+}
+
+impl Planned {
+    /// The answer to the write, or the planned failure in its place.
+    pub(super) fn answer<T>(self, done: Result<T, Error>) -> Result<T, Error> {
+        if self.fails_after { done.and_then(|_| Err(injected())) } else { done }
+    }
+}
+
+fn injected() -> Error {
+    Error::Unavailable(io::Error::other("a planned fault"))
 }

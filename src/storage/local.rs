@@ -45,10 +45,11 @@ pub(super) struct OpenFile {
     pub(super) modified_seconds: i64,
 }
 
-/// A file that is being written and has no key yet. Removed when dropped without [`Staged::keep`].
+/// A file that is being written and has no key yet. Removed when dropped.
 #[derive(Debug)]
 pub(super) struct Staged {
-    path: PathBuf,
+    /// `None` for a file without a name, which goes away when it is closed.
+    path: Option<PathBuf>,
     pub(super) file: File,
 }
 
@@ -104,7 +105,7 @@ impl Local {
         let number = self.next_staged.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join(STAGING).join(number.to_string());
         let file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
-        Ok(Staged { path, file })
+        Ok(Staged { path: Some(path), file })
     }
 
     /// Makes a staged file the object under the key.
@@ -118,15 +119,16 @@ impl Local {
         if durability == Durability::Synced {
             staged.file.sync_all()?;
         }
+        let staged = staged.path.as_deref().ok_or(Error::NotFound)?;
         let path = self.path(key);
         let directory = path.parent().unwrap_or(&self.root);
         self.make_directories(directory, durability)?;
-        let outcome = match place(&staged.path, &path, existing) {
+        let outcome = match place(staged, &path, existing) {
             // Somebody emptied the cache, directories and all, which may be done at any time.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.durable.lock().unwrap_or_else(PoisonError::into_inner).clear();
                 self.make_directories(directory, durability)?;
-                place(&staged.path, &path, existing)
+                place(staged, &path, existing)
             }
             outcome => outcome,
         };
@@ -230,6 +232,11 @@ impl OpenFile {
 }
 
 impl Staged {
+    /// A file without a name in a folder.
+    pub(super) fn unnamed(folder: &Path) -> io::Result<Self> {
+        Ok(Self { path: None, file: tempfile::tempfile_in(folder)? })
+    }
+
     /// A second handle to the same bytes, for readers that follow the writer.
     pub(super) fn reader(&self) -> io::Result<File> {
         self.file.try_clone()
@@ -246,7 +253,9 @@ impl Drop for Staged {
     fn drop(&mut self) {
         // After a rename the name is gone already; after a hard link it is the second name. A failure leaves a file
         // that the next start clears.
-        let _ = fs::remove_file(&self.path);
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path);
+        }
     }
 }
 

@@ -3,20 +3,31 @@
 //! The one invariant: a reader sees an object whole or not at all, and what a write acknowledged survives a crash.
 //! An existing object that matters is changed only through [`Store::update`].
 
+mod address;
+mod bucket;
+mod conditions;
 mod download;
 mod error;
 mod fault;
 mod local;
 mod locks;
+mod settle;
 mod upload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use object_store::signer::Method;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use url::Url;
 
+pub use address::{AddressError, BucketAddress, BucketSettings, Encryption, Location};
+pub use bucket::{Listed, Snapshot, Stamp};
 pub use download::{ByteRange, Download};
 pub use error::{Error, UpdateError};
 pub use fault::{Fault, FaultPlan};
@@ -24,7 +35,9 @@ pub use locks::{KeyGuard, KeyedLocks};
 pub use upload::{FollowError, Follower, Upload};
 
 use crate::keys::Key;
-use local::Local;
+use bucket::Bucket;
+use fault::Planned;
+use local::{Local, Staged};
 
 /// What a write does when the key is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,21 +68,53 @@ pub enum Change<T> {
 
 /// The store. Cheap to clone.
 ///
-/// Today a directory on this machine; the interface is what an object store with conditional writes can do too.
+/// A directory of this machine that one process owns, or a bucket that any number of processes share.
 #[derive(Debug, Clone)]
 pub struct Store {
-    local: Arc<Local>,
+    backend: Backend,
     locks: KeyedLocks<Key>,
     faults: Option<FaultPlan>,
 }
 
+#[derive(Debug, Clone)]
+enum Backend {
+    Directory(Arc<Local>),
+    Bucket(Arc<Bucket>),
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory is of no use.
+    #[error(transparent)]
+    Directory(#[from] Error),
+    /// The bucket's settings are wrong.
+    #[error(transparent)]
+    Bucket(#[from] AddressError),
+}
+
 impl Store {
+    /// Opens the store at a location. A bucket is asked nothing yet: see [`Store::require_conditions`].
+    ///
+    /// # Errors
+    /// As [`Store::open`]; or settings of a bucket that do not go together.
+    pub fn at(location: &Location) -> Result<Self, OpenError> {
+        match location {
+            Location::Directory(directory) => Ok(Self::open(directory)?),
+            Location::Bucket(settings) => Ok(Self::over(Backend::Bucket(Arc::new(Bucket::connect(settings)?)))),
+        }
+    }
+
     /// Opens a directory as store, makes it when absent, owns it until dropped, clears what a crash left staged.
     ///
     /// # Errors
     /// [`Error::Locked`] when another process owns the directory.
     pub fn open(directory: &Path) -> Result<Self, Error> {
-        Ok(Self { local: Arc::new(Local::open(directory)?), locks: KeyedLocks::default(), faults: None })
+        Ok(Self::over(Backend::Directory(Arc::new(Local::open(directory)?))))
+    }
+
+    fn over(backend: Backend) -> Self {
+        Self { backend, locks: KeyedLocks::default(), faults: None }
     }
 
     /// The same store, failing as planned. For tests.
@@ -85,24 +130,104 @@ impl Store {
         }
     }
 
-    /// A path below the store for derived files that a library manages by itself (the search index).
-    pub fn derived_path(&self, name: &str) -> std::path::PathBuf {
-        self.local.root().join("-/catalog").join(name)
+    /// Whether other processes may write here, so that what is in memory has to be looked after.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.backend, Backend::Bucket(_))
+    }
+
+    /// Makes sure, before the first write, that a bucket keeps the conditions of writes: by the verdict that is kept
+    /// there, else by a trial. A directory does.
+    ///
+    /// # Errors
+    /// [`Error::Unconditional`] where it does not, unless one process alone is said to write.
+    pub async fn require_conditions(&self) -> Result<(), Error> {
+        match &self.backend {
+            Backend::Directory(_) => Ok(()),
+            Backend::Bucket(bucket) => bucket.keeps_conditions().await.map(|_| ()),
+        }
+    }
+
+    /// A path for derived files that a library manages by itself (the search index): below the directory, or in a folder
+    /// that goes away with the process.
+    pub fn derived_path(&self, name: &str) -> PathBuf {
+        match &self.backend {
+            Backend::Directory(local) => local.root().join("-/catalog").join(name),
+            Backend::Bucket(bucket) => bucket.scratch.path().join(name),
+        }
     }
 
     /// The whole object.
     pub async fn read(&self, key: &Key) -> Result<Bytes, Error> {
+        Ok(self.snapshot(key).await?.bytes)
+    }
+
+    /// The whole object, and which state of it this is.
+    pub async fn snapshot(&self, key: &Key) -> Result<Snapshot, Error> {
         self.count_read();
-        let (local, key) = (Arc::clone(&self.local), key.clone());
-        blocking(move || local.read(&key)).await
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, key) = (Arc::clone(local), key.clone());
+                let bytes = blocking(move || local.read(&key)).await?;
+                Ok(Snapshot { bytes, stamp: Stamp::default() })
+            }
+            Backend::Bucket(bucket) => bucket.snapshot(key).await,
+        }
+    }
+
+    /// The object if it is not in the state that was seen; one request that moves no bytes where it is. A directory does
+    /// not tell states apart and always gives the object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is gone.
+    pub async fn snapshot_unless(&self, key: &Key, seen: &Stamp) -> Result<Option<Snapshot>, Error> {
+        match &self.backend {
+            Backend::Directory(_) => self.snapshot(key).await.map(Some),
+            Backend::Bucket(bucket) => {
+                self.count_read();
+                bucket.snapshot_unless(key, seen).await
+            }
+        }
     }
 
     /// Opens an object for streaming.
     pub async fn open_object(&self, key: &Key) -> Result<Download, Error> {
         self.count_read();
-        let (local, key) = (Arc::clone(&self.local), key.clone());
-        let file = blocking(move || local.open_object(&key)).await?;
-        Ok(Download::new(file))
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, key) = (Arc::clone(local), key.clone());
+                Ok(Download::of_file(blocking(move || local.open_object(&key)).await?))
+            }
+            Backend::Bucket(bucket) => Ok(Download::of_object(bucket.open_object(key).await?)),
+        }
+    }
+
+    /// An object's size in bytes, without reading it.
+    pub async fn size(&self, key: &Key) -> Result<u64, Error> {
+        match &self.backend {
+            Backend::Directory(_) => Ok(self.open_object(key).await?.size_bytes()),
+            Backend::Bucket(bucket) => {
+                self.count_read();
+                bucket.size(key).await
+            }
+        }
+    }
+
+    /// A link under which anybody may read the object until it has ended, without asking us; `None` where the store has
+    /// no such thing. Whether the object is there is not looked at.
+    pub async fn reading_link(&self, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
+        self.link(Method::GET, key, lasts).await
+    }
+
+    /// A link under which anybody may write the object until it has ended. For keys that nothing trusts.
+    pub async fn writing_link(&self, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
+        self.link(Method::PUT, key, lasts).await
+    }
+
+    async fn link(&self, method: Method, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
+        match &self.backend {
+            Backend::Directory(_) => Ok(None),
+            Backend::Bucket(bucket) => bucket.link(method, key, lasts).await,
+        }
     }
 
     /// Writes a new object. Durable when it returns. [`Error::Exists`] when the key is taken; of racing writers one wins.
@@ -116,116 +241,231 @@ impl Store {
     }
 
     async fn write(&self, key: &Key, bytes: Bytes, existing: Existing, durability: Durability) -> Result<(), Error> {
-        let (local, key, faults) = (Arc::clone(&self.local), key.clone(), self.faults.clone());
-        blocking(move || faulty(faults.as_ref(), || local.write(&key, &bytes, existing, durability))).await
+        let faults = self.faults.clone();
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, key) = (Arc::clone(local), key.clone());
+                blocking(move || faulty(faults.as_ref(), || local.write(&key, &bytes, existing, durability))).await
+            }
+            Backend::Bucket(bucket) => {
+                let _held = match existing {
+                    Existing::Refuse => Some(self.locks.lock(key).await),
+                    Existing::Replace => None,
+                };
+                let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
+                faulty_answer(planned, bucket.write(key, bytes, existing).await)
+            }
+        }
     }
 
     /// Starts an object that arrives in pieces. It has no key and nobody sees it until [`Upload::keep`].
     pub async fn upload(&self) -> Result<Upload, Error> {
-        let local = Arc::clone(&self.local);
-        let staged = blocking(move || local.stage()).await?;
-        Upload::new(Arc::clone(&self.local), self.faults.clone(), staged)
+        let staged = match &self.backend {
+            Backend::Directory(local) => {
+                let local = Arc::clone(local);
+                blocking(move || local.stage()).await?
+            }
+            Backend::Bucket(bucket) => {
+                let bucket = Arc::clone(bucket);
+                blocking(move || Ok(Staged::unnamed(bucket.scratch.path())?)).await?
+            }
+        };
+        Upload::new(self.backend.clone(), self.faults.clone(), staged)
     }
 
-    /// Reads an object, applies a pure function, writes the result if nothing changed meanwhile. The only way to
-    /// change an object that is there.
+    /// Reads an object, applies a pure function, writes the result if nothing changed meanwhile, else begins again with a
+    /// copy of the function. The only way to change an object that is there.
     ///
-    /// Callers on one key are served in order. Once begun, the change runs to its end even if the caller goes away;
-    /// the next in line waits for that. Durable when it returns.
+    /// Callers on one key are served in order within this process. Once begun, the change runs to its end even if the
+    /// caller goes away; the next in line waits for that. Durable and visible to every process when it returns.
     ///
     /// # Errors
     /// [`UpdateError::Refused`] with what `change` said, nothing written; or the store's failure.
     pub async fn update<T, E>(
         &self,
         key: &Key,
-        change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E> + Send + 'static,
+        change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E> + Clone + Send + 'static,
     ) -> Result<T, UpdateError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
+        Ok(self.update_from(key, None, change).await?.0)
+    }
+
+    /// As [`Store::update`], from a state of the object that is known already, which spares a bucket one request where it
+    /// is still the latest. Returns the state that is there afterwards too, where the store tells states apart.
+    pub async fn update_from<T, E>(
+        &self,
+        key: &Key,
+        known: Option<Snapshot>,
+        change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E> + Clone + Send + 'static,
+    ) -> Result<(T, Option<Snapshot>), UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
         let guard = self.locks.lock(key).await;
-        self.count_read();
-        let (local, key, faults) = (Arc::clone(&self.local), key.clone(), self.faults.clone());
-        blocking_or(move || {
-            // Moved in here: a caller that goes away must not let the next one start before the write has ended.
-            let _guard = guard;
-            let current = match local.read(&key) {
-                Ok(bytes) => Some(bytes),
-                Err(Error::NotFound) => None,
-                Err(error) => return Err(error.into()),
-            };
-            let existing = if current.is_some() { Existing::Replace } else { Existing::Refuse };
-            match change(current).map_err(UpdateError::Refused)? {
-                Change::Keep(value) => Ok(value),
-                Change::Write(bytes, value) => {
-                    faulty(faults.as_ref(), || local.write(&key, &bytes, existing, Durability::Synced))?;
-                    Ok(value)
-                }
+        let (key, faults) = (key.clone(), self.faults.clone());
+        match &self.backend {
+            Backend::Directory(local) => {
+                self.count_read();
+                let local = Arc::clone(local);
+                let work = move || {
+                    // Moved in here: a caller that goes away must not let the next one start before the write has ended.
+                    let _guard = guard;
+                    update_file(&local, &key, change, faults.as_ref())
+                };
+                spawn_blocking(work).await.unwrap_or_else(|error| Err(lost(error).into()))
             }
-        })
-        .await
+            Backend::Bucket(bucket) => {
+                if known.is_none() {
+                    self.count_read();
+                }
+                let bucket = Arc::clone(bucket);
+                let work = async move {
+                    let _guard = guard;
+                    bucket.update(&key, known, change, faults).await
+                };
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "whoever must not lose it waits for it in a task of `App`"
+                )]
+                let running = tokio::spawn(work);
+                running.await.unwrap_or_else(|error| Err(lost(error).into()))
+            }
+        }
     }
 
     /// Removes an object. [`Error::NotFound`] when there is none. Durable when it returns.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
-        let (local, key, faults) = (Arc::clone(&self.local), key.clone(), self.faults.clone());
-        blocking(move || faulty(faults.as_ref(), || local.delete(&key))).await
+        let faults = self.faults.clone();
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, key) = (Arc::clone(local), key.clone());
+                blocking(move || faulty(faults.as_ref(), || local.delete(&key))).await
+            }
+            Backend::Bucket(bucket) => {
+                let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
+                // A bucket removes what is not there without a word.
+                bucket.size(key).await?;
+                faulty_answer(planned, bucket.discard(key).await)
+            }
+        }
     }
 
     /// All keys, in no particular order, as a stream with a bounded buffer. Keys written meanwhile may be missing.
     pub fn list(&self) -> mpsc::Receiver<Result<Key, Error>> {
-        self.list_with(Local::list)
+        self.list_below(None, |listed| listed.key)
     }
 
     /// As [`Store::list`], the keys below one folder. A folder that is not there is empty.
     pub fn list_folder(&self, folder: &Key) -> mpsc::Receiver<Result<Key, Error>> {
-        let folder = folder.clone();
-        self.list_with(move |local, found| local.list_folder(&folder, found))
+        self.list_below(Some(folder), |listed| listed.key)
     }
 
-    fn list_with(
-        &self,
-        list: impl FnOnce(&Local, &mut dyn FnMut(Key) -> bool) -> Result<(), Error> + Send + 'static,
-    ) -> mpsc::Receiver<Result<Key, Error>> {
+    /// The keys that sort after one, with which state each object is in. On a directory all keys, without.
+    pub fn list_states_after(&self, key: &Key) -> mpsc::Receiver<Result<Listed, Error>> {
         let (sender, receiver) = mpsc::channel(256);
-        let local = Arc::clone(&self.local);
-        spawn_blocking(move || {
-            let outcome = list(&local, &mut |key| sender.blocking_send(Ok(key)).is_ok());
-            if let Err(error) = outcome {
-                // Nobody is listening when the receiver was dropped.
-                let _ = sender.blocking_send(Err(error));
-            }
-        });
+        match &self.backend {
+            Backend::Directory(_) => return self.list_below(None, |listed| listed),
+            Backend::Bucket(bucket) => pass_on(bucket.list_after(key), sender, |listed| listed),
+        }
         receiver
     }
 
-    /// Whether a small synced write works now. Used by `doctor` and by readiness.
+    fn list_below<T: Send + 'static>(
+        &self,
+        folder: Option<&Key>,
+        told: fn(Listed) -> T,
+    ) -> mpsc::Receiver<Result<T, Error>> {
+        let (sender, receiver) = mpsc::channel(256);
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, folder) = (Arc::clone(local), folder.cloned());
+                spawn_blocking(move || {
+                    let mut found = |key| sender.blocking_send(Ok(told(Listed { key, etag: None }))).is_ok();
+                    let outcome = match &folder {
+                        Some(folder) => local.list_folder(folder, &mut found),
+                        None => local.list(&mut found),
+                    };
+                    if let Err(error) = outcome {
+                        // Nobody is listening when the receiver was dropped.
+                        let _ = sender.blocking_send(Err(error));
+                    }
+                });
+            }
+            Backend::Bucket(bucket) => {
+                pass_on(bucket.list(folder), sender, told);
+            }
+        }
+        receiver
+    }
+
+    /// Whether the store answers now: a small synced write to a directory, a look at an object of a bucket. Used by
+    /// `doctor` and by readiness.
     pub async fn probe(&self) -> Result<(), Error> {
-        let (local, faults) = (Arc::clone(&self.local), self.faults.clone());
-        blocking(move || faulty(faults.as_ref(), || local.probe())).await
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, faults) = (Arc::clone(local), self.faults.clone());
+                blocking(move || faulty(faults.as_ref(), || local.probe())).await
+            }
+            Backend::Bucket(bucket) => bucket.probe().await,
+        }
+    }
+}
+
+/// Hands listed keys on until nobody wants more.
+#[expect(clippy::disallowed_methods, reason = "it ends with the receiver; nothing is lost with it")]
+fn pass_on<T: Send + 'static>(
+    mut listed: BoxStream<'static, Result<Listed, Error>>,
+    sender: mpsc::Sender<Result<T, Error>>,
+    told: fn(Listed) -> T,
+) {
+    tokio::spawn(async move {
+        while let Some(found) = listed.next().await {
+            if sender.send(found.map(told)).await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn update_file<T, E>(
+    local: &Local,
+    key: &Key,
+    change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E>,
+    faults: Option<&FaultPlan>,
+) -> Result<(T, Option<Snapshot>), UpdateError<E>> {
+    let current = match local.read(key) {
+        Ok(bytes) => Some(bytes),
+        Err(Error::NotFound) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let existing = if current.is_some() { Existing::Replace } else { Existing::Refuse };
+    match change(current).map_err(UpdateError::Refused)? {
+        Change::Keep(value) => Ok((value, None)),
+        Change::Write(bytes, value) => {
+            faulty(faults, || local.write(key, &bytes, existing, Durability::Synced))?;
+            Ok((value, None))
+        }
     }
 }
 
 fn faulty<T>(faults: Option<&FaultPlan>, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    match faults {
-        Some(plan) => plan.apply(write),
-        None => write(),
+    let planned = faults.map(FaultPlan::before_write).transpose()?;
+    faulty_answer(planned, write())
+}
+
+fn faulty_answer<T>(planned: Option<Planned>, done: Result<T, Error>) -> Result<T, Error> {
+    match planned {
+        Some(planned) => planned.answer(done),
+        None => done,
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.unwrap_or_else(|error| Err(lost(error)))
-}
-
-async fn blocking_or<T, E>(
-    work: impl FnOnce() -> Result<T, UpdateError<E>> + Send + 'static,
-) -> Result<T, UpdateError<E>>
-where
-    T: Send + 'static,
-    E: Send + 'static,
-{
-    spawn_blocking(work).await.unwrap_or_else(|error| Err(lost(error).into()))
 }
 
 /// The runtime is shutting down, or the work panicked.

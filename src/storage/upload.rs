@@ -10,11 +10,13 @@ use tokio::sync::watch;
 
 use super::error::Error;
 use super::fault::FaultPlan;
-use super::local::{self, Local, Staged};
-use super::{Durability, Existing, blocking, faulty};
+use super::local::{self, Staged};
+use super::{Backend, Bucket, Durability, Existing, blocking, faulty, faulty_answer};
 use crate::keys::Key;
 
 const FOLLOW_CHUNK_BYTES: u64 = 256 * 1024;
+/// Up to here an object goes to a bucket in one conditional request, and is in memory for it.
+const ONE_REQUEST_BYTES: u64 = 8 << 20;
 
 /// How far a staged object has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +30,7 @@ enum Progress {
 /// An object on its way. Dropping it without [`Upload::keep`] leaves nothing behind.
 #[derive(Debug)]
 pub struct Upload {
-    local: Arc<Local>,
+    backend: Backend,
     faults: Option<FaultPlan>,
     staged: Option<Staged>,
     reader: Arc<File>,
@@ -55,10 +57,10 @@ pub enum FollowError {
 }
 
 impl Upload {
-    pub(super) fn new(local: Arc<Local>, faults: Option<FaultPlan>, staged: Staged) -> Result<Self, Error> {
+    pub(super) fn new(backend: Backend, faults: Option<FaultPlan>, staged: Staged) -> Result<Self, Error> {
         let reader = Arc::new(staged.reader()?);
         let (progress, _) = watch::channel(Progress::Growing(0));
-        Ok(Self { local, faults, staged: Some(staged), reader, written: 0, progress })
+        Ok(Self { backend, faults, staged: Some(staged), reader, written: 0, progress })
     }
 
     /// Appends bytes. They can be followed when this returns; they are not durable yet.
@@ -107,12 +109,43 @@ impl Upload {
     /// Gives the object its key: from now on it is there, whole. With [`Durability::Synced`] it survives a power cut
     /// when this returns.
     ///
+    /// In a bucket a large object is sent in parts and [`Existing::Refuse`] is a look before it, no condition: it is for
+    /// keys that have the digest of their bytes in them, where a race writes the same bytes twice.
+    ///
     /// # Errors
     /// [`Error::Exists`] with [`Existing::Refuse`] when the key is taken.
     pub async fn keep(mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
         let Some(staged) = self.staged.take() else { return Err(broken()) };
-        let (local, faults, key) = (Arc::clone(&self.local), self.faults.clone(), key.clone());
-        blocking(move || faulty(faults.as_ref(), || local.keep(&staged, &key, existing, durability))).await
+        let faults = self.faults.clone();
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, key) = (Arc::clone(local), key.clone());
+                blocking(move || faulty(faults.as_ref(), || local.keep(&staged, &key, existing, durability))).await
+            }
+            Backend::Bucket(bucket) => {
+                let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
+                faulty_answer(planned, self.send(bucket, key, existing).await)
+            }
+        }
+    }
+
+    async fn send(&self, bucket: &Bucket, key: &Key, existing: Existing) -> Result<(), Error> {
+        let read = |offset: u64, length: usize| {
+            let reader = Arc::clone(&self.reader);
+            blocking(move || Ok(local::read_at(&reader, offset, length)?))
+        };
+        if self.written <= ONE_REQUEST_BYTES {
+            let bytes = read(0, usize::try_from(self.written).unwrap_or(usize::MAX)).await?;
+            return bucket.write(key, bytes, existing).await;
+        }
+        if existing == Existing::Refuse {
+            match bucket.size(key).await {
+                Ok(_) => return Err(Error::Exists),
+                Err(Error::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bucket.put_in_parts(key, self.written, read).await
     }
 }
 

@@ -19,6 +19,7 @@ mod access;
 mod access_coverage;
 mod attestations;
 mod audit;
+mod bucket;
 mod clients_bun_deno;
 mod clients_login;
 mod clients_moving_over;

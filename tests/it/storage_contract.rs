@@ -9,16 +9,69 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 use holdfast::keys::{self, Key};
 use holdfast::storage::{
-    ByteRange, Change, Durability, Error, Existing, Fault, FaultPlan, FollowError, Store, UpdateError,
+    ByteRange, Change, Durability, Error, Existing, Fault, FaultPlan, FollowError, Location, Store, UpdateError,
 };
 use tempfile::TempDir;
 
+use crate::support::bucket::location;
 use crate::support::in_process::files_below;
+use crate::support::object_server::ObjectServer;
 
 fn store() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     (folder, store)
+}
+
+/// A store of one kind, and what it stands on.
+struct Place {
+    store: Store,
+    folder: Option<TempDir>,
+    server: Option<ObjectServer>,
+}
+
+impl Place {
+    /// What is on its way into the store and was left there.
+    fn leftovers(&self) -> usize {
+        let files = self.folder.as_ref().map_or(0, |folder| staged(folder.path()));
+        files + self.server.as_ref().map_or(0, |server| server.open_uploads().len())
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.folder.is_some() {
+            "directory"
+        } else if self.server.is_some() {
+            "S3"
+        } else {
+            "memory"
+        })
+    }
+}
+
+/// One empty store of each kind.
+fn places() -> [Place; 3] {
+    let (folder, store) = store();
+    let memory = Store::at(&Location::Bucket(Box::default())).unwrap();
+    let server = ObjectServer::start("bucket");
+    let bucket = Store::at(&location(&server, "s3://bucket/below/here")).unwrap();
+    [
+        Place { store, folder: Some(folder), server: None },
+        Place { store: memory, folder: None, server: None },
+        Place { store: bucket, folder: None, server: Some(server) },
+    ]
+}
+
+/// The keys of packages and accounts, without what the store itself has written.
+async fn listed(store: &Store) -> Vec<Key> {
+    let (mut found, mut keys) = (Vec::new(), store.list());
+    while let Some(key) = keys.recv().await {
+        found.push(key.unwrap());
+    }
+    found.retain(|key| *key != keys::store_conditions());
+    found.sort();
+    found
 }
 
 fn key(name: &str) -> Key {
@@ -38,215 +91,239 @@ fn increment(stored: Option<Bytes>) -> Result<Change<u32>, Infallible> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_racing_creators_one_wins() {
-    let (folder, store) = store();
-    for round in 0..10 {
-        let key = key(&format!("raced-{round}"));
-        let creators = (0..16).map(|number: u32| {
-            let (store, key) = (store.clone(), key.clone());
-            tokio::spawn(async move { (number, store.create(&key, number.to_string().into()).await) })
-        });
-        let outcomes: Vec<_> = futures::future::join_all(creators).await.into_iter().map(Result::unwrap).collect();
-        let winners: Vec<u32> =
-            outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(number, _)| *number).collect();
-        assert_eq!(winners.len(), 1, "{outcomes:?}");
-        assert!(outcomes.iter().all(|(_, outcome)| matches!(outcome, Ok(()) | Err(Error::Exists))), "{outcomes:?}");
-        assert_eq!(store.read(&key).await.unwrap(), winners[0].to_string());
+    for place in places() {
+        let store = place.store.clone();
+        for round in 0..10 {
+            let key = key(&format!("raced-{round}"));
+            let creators = (0..16).map(|number: u32| {
+                let (store, key) = (store.clone(), key.clone());
+                tokio::spawn(async move { (number, store.create(&key, number.to_string().into()).await) })
+            });
+            let outcomes: Vec<_> = futures::future::join_all(creators).await.into_iter().map(Result::unwrap).collect();
+            let winners: Vec<u32> =
+                outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(number, _)| *number).collect();
+            assert_eq!(winners.len(), 1, "{outcomes:?}");
+            assert!(outcomes.iter().all(|(_, outcome)| matches!(outcome, Ok(()) | Err(Error::Exists))), "{outcomes:?}");
+            assert_eq!(store.read(&key).await.unwrap(), winners[0].to_string());
+        }
+        assert_eq!(place.leftovers(), 0);
     }
-    assert_eq!(staged(folder.path()), 0);
 }
 
 #[tokio::test]
 async fn an_object_is_made_replaced_and_removed() {
-    let (_folder, store) = store();
-    let key = key("plain");
-    assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
-    assert!(matches!(store.open_object(&key).await, Err(Error::NotFound)));
-    assert!(matches!(store.delete(&key).await, Err(Error::NotFound)));
-    for durability in [Durability::Synced, Durability::Cache] {
-        store.put(&key, "first".into(), durability).await.unwrap();
-        let old = store.open_object(&key).await.unwrap();
-        store.put(&key, "the second".into(), durability).await.unwrap();
-        assert_eq!(store.read(&key).await.unwrap(), "the second");
-        let new = store.open_object(&key).await.unwrap();
-        assert_ne!(old.etag(), new.etag());
-        assert_eq!((old.size_bytes(), new.size_bytes()), (5, 10));
-        // Whoever had it open goes on reading what it was.
-        store.delete(&key).await.unwrap();
-        assert_eq!(old.stream_all().try_collect::<Vec<_>>().await.unwrap().concat(), b"first");
-        let part: Vec<Bytes> = new.stream(ByteRange { start: 4, end: 7 }).try_collect().await.unwrap();
-        assert_eq!(part.concat(), b"sec");
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("plain");
+        assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
+        assert!(matches!(store.open_object(&key).await, Err(Error::NotFound)));
+        assert!(matches!(store.delete(&key).await, Err(Error::NotFound)));
+        for durability in [Durability::Synced, Durability::Cache] {
+            store.put(&key, "first".into(), durability).await.unwrap();
+            let old = store.open_object(&key).await.unwrap();
+            store.put(&key, "the second".into(), durability).await.unwrap();
+            assert_eq!(store.read(&key).await.unwrap(), "the second");
+            let new = store.open_object(&key).await.unwrap();
+            assert_ne!(old.etag(), new.etag());
+            assert_eq!((old.size_bytes(), new.size_bytes()), (5, 10));
+            if store.is_shared() {
+                store.delete(&key).await.unwrap();
+                continue;
+            }
+            // Whoever had it open goes on reading what it was.
+            store.delete(&key).await.unwrap();
+            assert_eq!(old.stream_all().try_collect::<Vec<_>>().await.unwrap().concat(), b"first");
+            let part: Vec<Bytes> = new.stream(ByteRange { start: 4, end: 7 }).try_collect().await.unwrap();
+            assert_eq!(part.concat(), b"sec");
+        }
+        store.create(&key, Bytes::new()).await.unwrap();
+        assert_eq!(store.read(&key).await.unwrap(), "");
+        assert!(matches!(store.create(&key, "again".into()).await, Err(Error::Exists)));
     }
-    store.create(&key, Bytes::new()).await.unwrap();
-    assert_eq!(store.read(&key).await.unwrap(), "");
-    assert!(matches!(store.create(&key, "again".into()).await, Err(Error::Exists)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_of_many_are_all_counted() {
-    let (folder, store) = store();
-    let key = key("counter");
-    let tasks = (0..8).map(|_| {
-        let (store, key) = (store.clone(), key.clone());
-        tokio::spawn(async move {
-            for _ in 0..25 {
-                store.update(&key, increment).await.unwrap();
-            }
-        })
-    });
-    for task in futures::future::join_all(tasks).await {
-        task.unwrap();
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("counter");
+        let tasks = (0..8).map(|_| {
+            let (store, key) = (store.clone(), key.clone());
+            tokio::spawn(async move {
+                for _ in 0..25 {
+                    store.update(&key, increment).await.unwrap();
+                }
+            })
+        });
+        for task in futures::future::join_all(tasks).await {
+            task.unwrap();
+        }
+        assert_eq!(store.read(&key).await.unwrap(), "200");
+        assert_eq!(place.leftovers(), 0);
     }
-    assert_eq!(store.read(&key).await.unwrap(), "200");
-    assert_eq!(staged(folder.path()), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_who_leaves_in_the_middle_loses_no_update_of_the_next() {
-    let (_folder, store) = store();
-    let key = key("counter");
-    for round in 0..20 {
-        let (inside, is_inside) = std::sync::mpsc::channel();
-        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
-        let leaver = tokio::spawn({
-            let (store, key) = (store.clone(), key.clone());
-            async move {
-                let change = move |stored| {
-                    inside.send(()).unwrap();
-                    // Either told to, or the test is over.
-                    let _ = may_go_on.recv();
-                    increment(stored)
-                };
-                store.update(&key, change).await
-            }
-        });
-        tokio::task::spawn_blocking(move || is_inside.recv().unwrap()).await.unwrap();
-        leaver.abort();
-        assert!(leaver.await.unwrap_err().is_cancelled());
-        let next = store.update(&key, increment);
-        tokio::pin!(next);
-        assert!(futures::poll!(&mut next).is_pending(), "the next one came in before the write had ended");
-        go_on.send(()).unwrap();
-        assert_eq!(next.await.unwrap(), round * 2 + 2);
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("counter");
+        for round in 0..20 {
+            let (inside, is_inside) = std::sync::mpsc::channel();
+            let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+            let may_go_on = Arc::new(std::sync::Mutex::new(may_go_on));
+            let leaver = tokio::spawn({
+                let (store, key) = (store.clone(), key.clone());
+                async move {
+                    let change = move |stored| {
+                        inside.send(()).unwrap();
+                        // Either told to, or the test is over.
+                        let _ = may_go_on.lock().unwrap().recv();
+                        increment(stored)
+                    };
+                    store.update(&key, change).await
+                }
+            });
+            tokio::task::spawn_blocking(move || is_inside.recv().unwrap()).await.unwrap();
+            leaver.abort();
+            assert!(leaver.await.unwrap_err().is_cancelled());
+            let next = store.update(&key, increment);
+            tokio::pin!(next);
+            assert!(futures::poll!(&mut next).is_pending(), "the next one came in before the write had ended");
+            go_on.send(()).unwrap();
+            assert_eq!(next.await.unwrap(), round * 2 + 2);
+        }
     }
 }
 
 #[tokio::test]
 async fn a_refused_change_writes_nothing_and_a_kept_one_neither() {
-    let (_folder, store) = store();
-    let key = key("steady");
-    let refused = store.update(&key, |_| Err::<Change<()>, _>("no")).await;
-    assert!(matches!(refused, Err(UpdateError::Refused("no"))));
-    assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
-    store.create(&key, "as it was".into()).await.unwrap();
-    let before = store.open_object(&key).await.unwrap();
-    let kept = store.update(&key, |stored| Ok::<_, Infallible>(Change::Keep(stored.unwrap().len()))).await;
-    assert_eq!(kept.unwrap(), 9);
-    assert_eq!(store.open_object(&key).await.unwrap().etag(), before.etag());
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("steady");
+        let refused = store.update(&key, |_| Err::<Change<()>, _>("no")).await;
+        assert!(matches!(refused, Err(UpdateError::Refused("no"))));
+        assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
+        store.create(&key, "as it was".into()).await.unwrap();
+        let before = store.open_object(&key).await.unwrap();
+        let kept = store.update(&key, |stored| Ok::<_, Infallible>(Change::Keep(stored.unwrap().len()))).await;
+        assert_eq!(kept.unwrap(), 9);
+        assert_eq!(store.open_object(&key).await.unwrap().etag(), before.etag());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_see_whole_objects_while_they_are_replaced() {
-    let (_folder, store) = store();
-    let key = key("moving");
-    let object = |number: usize| Bytes::from(vec![b'a' + u8::try_from(number % 26).unwrap(); 100_000 + number * 1000]);
-    store.put(&key, object(0), Durability::Cache).await.unwrap();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let readers = (0..4).map(|_| {
-        let (store, key, is_over) = (store.clone(), key.clone(), Arc::clone(&is_over));
-        tokio::spawn(async move {
-            let mut reads = 0;
-            while !is_over.load(Ordering::SeqCst) || reads == 0 {
-                let whole = store.read(&key).await.unwrap();
-                let streamed = store.open_object(&key).await.unwrap();
-                let streamed = streamed.stream_all().try_collect::<Vec<_>>().await.unwrap().concat();
-                for bytes in [&whole[..], &streamed[..]] {
-                    let number = (bytes.len() - 100_000) / 1000;
-                    assert_eq!(bytes.len(), 100_000 + number * 1000);
-                    assert!(bytes.iter().all(|&byte| usize::from(byte - b'a') == number % 26));
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("moving");
+        let object =
+            |number: usize| Bytes::from(vec![b'a' + u8::try_from(number % 26).unwrap(); 100_000 + number * 1000]);
+        store.put(&key, object(0), Durability::Cache).await.unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let readers = (0..4).map(|_| {
+            let (store, key, is_over) = (store.clone(), key.clone(), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                let mut reads = 0;
+                while !is_over.load(Ordering::SeqCst) || reads == 0 {
+                    let whole = store.read(&key).await.unwrap();
+                    let streamed = store.open_object(&key).await.unwrap();
+                    let streamed = streamed.stream_all().try_collect::<Vec<_>>().await.unwrap().concat();
+                    for bytes in [&whole[..], &streamed[..]] {
+                        let number = (bytes.len() - 100_000) / 1000;
+                        assert_eq!(bytes.len(), 100_000 + number * 1000);
+                        assert!(bytes.iter().all(|&byte| usize::from(byte - b'a') == number % 26));
+                    }
+                    reads += 1;
                 }
-                reads += 1;
-            }
-        })
-    });
-    let readers: Vec<_> = readers.collect();
-    for number in 1..60 {
-        let durability = if number % 10 == 0 { Durability::Synced } else { Durability::Cache };
-        store.put(&key, object(number), durability).await.unwrap();
-    }
-    is_over.store(true, Ordering::SeqCst);
-    for reader in readers {
-        reader.await.unwrap();
+            })
+        });
+        let readers: Vec<_> = readers.collect();
+        for number in 1..60 {
+            let durability = if number % 10 == 0 { Durability::Synced } else { Durability::Cache };
+            store.put(&key, object(number), durability).await.unwrap();
+        }
+        is_over.store(true, Ordering::SeqCst);
+        for reader in readers {
+            reader.await.unwrap();
+        }
     }
 }
 
 #[tokio::test]
 async fn an_upload_is_there_when_it_is_kept_and_gone_when_it_is_dropped() {
-    let (folder, store) = store();
-    let key = key("uploaded");
-    let mut upload = store.upload().await.unwrap();
-    upload.write("one ".into()).await.unwrap();
-    upload.write("two".into()).await.unwrap();
-    assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
-    let seen = upload.inspect(|reader| std::io::read_to_string(reader).unwrap()).await.unwrap();
-    assert_eq!(seen, "one two");
-    upload.write(" three".into()).await.unwrap();
-    upload.keep(&key, Existing::Refuse, Durability::Synced).await.unwrap();
-    assert_eq!(store.read(&key).await.unwrap(), "one two three");
-    assert_eq!(staged(folder.path()), 0);
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("uploaded");
+        let mut upload = store.upload().await.unwrap();
+        upload.write("one ".into()).await.unwrap();
+        upload.write("two".into()).await.unwrap();
+        assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
+        let seen = upload.inspect(|reader| std::io::read_to_string(reader).unwrap()).await.unwrap();
+        assert_eq!(seen, "one two");
+        upload.write(" three".into()).await.unwrap();
+        upload.keep(&key, Existing::Refuse, Durability::Synced).await.unwrap();
+        assert_eq!(store.read(&key).await.unwrap(), "one two three");
+        assert_eq!(place.leftovers(), 0);
 
-    let mut second = store.upload().await.unwrap();
-    second.write("other bytes".into()).await.unwrap();
-    assert_eq!(staged(folder.path()), 1);
-    assert!(matches!(second.keep(&key, Existing::Refuse, Durability::Synced).await, Err(Error::Exists)));
-    let mut third = store.upload().await.unwrap();
-    third.write("given up".into()).await.unwrap();
-    drop(third);
-    assert_eq!(store.read(&key).await.unwrap(), "one two three");
-    assert_eq!(staged(folder.path()), 0);
+        let mut second = store.upload().await.unwrap();
+        second.write("other bytes".into()).await.unwrap();
+        assert_eq!(place.leftovers(), usize::from(!store.is_shared()));
+        assert!(matches!(second.keep(&key, Existing::Refuse, Durability::Synced).await, Err(Error::Exists)));
+        let mut third = store.upload().await.unwrap();
+        third.write("given up".into()).await.unwrap();
+        drop(third);
+        assert_eq!(store.read(&key).await.unwrap(), "one two three");
+        assert_eq!(place.leftovers(), 0);
+    }
 }
 
 #[tokio::test]
 async fn a_write_of_an_upload_that_is_cut_short_leaves_nothing() {
-    let (folder, store) = store();
-    let mut upload = store.upload().await.unwrap();
-    {
-        let write = upload.write(vec![1; 1 << 20].into());
-        tokio::pin!(write);
-        let _ = futures::poll!(&mut write);
-    }
-    // Cut or not, what follows is refused or whole; never a file with a hole.
-    let key = key("cut");
-    let outcome = upload.write("more".into()).await;
-    if outcome.is_err() {
-        assert!(upload.keep(&key, Existing::Refuse, Durability::Cache).await.is_err());
-        assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
-    } else {
-        drop(upload);
-    }
-    // The blocking pool may still have the file for a moment.
-    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
-    while staged(folder.path()) > 0 {
-        assert!(std::time::Instant::now() < deadline, "a staged file remained");
-        tokio::task::yield_now().await;
+    for place in places() {
+        let store = place.store.clone();
+        let mut upload = store.upload().await.unwrap();
+        {
+            let write = upload.write(vec![1; 1 << 20].into());
+            tokio::pin!(write);
+            let _ = futures::poll!(&mut write);
+        }
+        // Cut or not, what follows is refused or whole; never a file with a hole.
+        let key = key("cut");
+        let outcome = upload.write("more".into()).await;
+        if outcome.is_err() {
+            assert!(upload.keep(&key, Existing::Refuse, Durability::Cache).await.is_err());
+            assert!(matches!(store.read(&key).await, Err(Error::NotFound)));
+        } else {
+            drop(upload);
+        }
+        // The blocking pool may still have the file for a moment.
+        let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+        while place.leftovers() > 0 {
+            assert!(std::time::Instant::now() < deadline, "a staged file remained");
+            tokio::task::yield_now().await;
+        }
     }
 }
 
 #[tokio::test]
 async fn a_follower_gets_everything_of_a_whole_upload() {
-    let (_folder, store) = store();
-    let mut upload = store.upload().await.unwrap();
-    let early = tokio::spawn(upload.follow().stream().try_collect::<Vec<_>>());
-    let mut expected = Vec::new();
-    for number in 0..5_u8 {
-        let piece = vec![number; 300_000];
-        expected.extend_from_slice(&piece);
-        upload.write(piece.into()).await.unwrap();
+    for place in places() {
+        let store = place.store.clone();
+        let mut upload = store.upload().await.unwrap();
+        let early = tokio::spawn(upload.follow().stream().try_collect::<Vec<_>>());
+        let mut expected = Vec::new();
+        for number in 0..5_u8 {
+            let piece = vec![number; 300_000];
+            expected.extend_from_slice(&piece);
+            upload.write(piece.into()).await.unwrap();
+        }
+        let late = tokio::spawn(upload.follow().stream().try_collect::<Vec<_>>());
+        upload.complete();
+        upload.keep(&key("followed"), Existing::Refuse, Durability::Synced).await.unwrap();
+        assert_eq!(early.await.unwrap().unwrap().concat(), expected);
+        assert_eq!(late.await.unwrap().unwrap().concat(), expected);
     }
-    let late = tokio::spawn(upload.follow().stream().try_collect::<Vec<_>>());
-    upload.complete();
-    upload.keep(&key("followed"), Existing::Refuse, Durability::Synced).await.unwrap();
-    assert_eq!(early.await.unwrap().unwrap().concat(), expected);
-    assert_eq!(late.await.unwrap().unwrap().concat(), expected);
 }
 
 #[tokio::test]
@@ -278,48 +355,47 @@ async fn a_follower_of_an_aborted_upload_never_gets_the_last_byte() {
 
 #[tokio::test]
 async fn keys_with_odd_letters_are_kept_apart() {
-    let (_folder, store) = store();
-    let names = ["~tilde", "it's", "(round)", "bang!", "star*", "@odd~'s/(x)!*", "@a/b", "a-b", "A-b", "-.x~"];
-    let mut made = Vec::new();
-    for name in names {
-        // Only names that can be asked for become keys.
-        let Ok(name) = name.parse() else { continue };
-        let key = keys::packument(&name);
-        store.create(&key, name.as_str().to_owned().into()).await.unwrap();
-        made.push((key, name));
-    }
-    assert!(made.len() >= 8, "{made:?}");
-    for (key, name) in &made {
-        assert_eq!(store.read(key).await.unwrap(), name.as_str());
-    }
-    let mut listed = Vec::new();
-    let mut keys = store.list();
-    while let Some(key) = keys.recv().await {
-        listed.push(key.unwrap());
-    }
-    listed.sort();
-    let mut expected: Vec<Key> = made.into_iter().map(|(key, _)| key).collect();
-    expected.sort();
-    assert_eq!(listed, expected);
-    for key in &expected {
-        let name = key.packument_name().unwrap();
-        assert_eq!(&keys::packument(&name), key);
+    for place in places() {
+        let store = place.store.clone();
+        let names = ["~tilde", "it's", "(round)", "bang!", "star*", "@odd~'s/(x)!*", "@a/b", "a-b", "A-b", "-.x~"];
+        let mut made = Vec::new();
+        for name in names {
+            // Only names that can be asked for become keys.
+            let Ok(name) = name.parse() else { continue };
+            let key = keys::packument(&name);
+            store.create(&key, name.as_str().to_owned().into()).await.unwrap();
+            made.push((key, name));
+        }
+        assert!(made.len() >= 8, "{made:?}");
+        for (key, name) in &made {
+            assert_eq!(store.read(key).await.unwrap(), name.as_str());
+        }
+        let listed = listed(&store).await;
+        let mut expected: Vec<Key> = made.into_iter().map(|(key, _)| key).collect();
+        expected.sort();
+        assert_eq!(listed, expected);
+        for key in &expected {
+            let name = key.packument_name().unwrap();
+            assert_eq!(&keys::packument(&name), key);
+        }
     }
 }
 
 #[tokio::test]
 async fn the_longest_names_are_keys_too() {
-    let (_folder, store) = store();
-    let longest = "n".repeat(214);
-    store.create(&key(&longest), "x".into()).await.unwrap();
-    store.create(&keys::user(&"u".repeat(214)), "x".into()).await.unwrap();
-    store.create(&keys::stars(&"u".repeat(214)), "x".into()).await.unwrap();
-    assert_ne!(keys::user(&"u".repeat(213)), keys::user(&"u".repeat(214)));
-    let version: holdfast::npm::Version = format!("1.0.0-{}", "v".repeat(249)).parse().unwrap();
-    let name = longest.parse().unwrap();
-    store.create(&keys::tarball(&name, &version, "0123456789abcdef"), "x".into()).await.unwrap();
-    store.create(&keys::attestations(&name, &version, "0123456789abcdef"), "x".into()).await.unwrap();
-    store.create(&keys::cached_tarball("default", &name, &version), "x".into()).await.unwrap();
+    for place in places() {
+        let store = place.store.clone();
+        let longest = "n".repeat(214);
+        store.create(&key(&longest), "x".into()).await.unwrap();
+        store.create(&keys::user(&"u".repeat(214)), "x".into()).await.unwrap();
+        store.create(&keys::stars(&"u".repeat(214)), "x".into()).await.unwrap();
+        assert_ne!(keys::user(&"u".repeat(213)), keys::user(&"u".repeat(214)));
+        let version: holdfast::npm::Version = format!("1.0.0-{}", "v".repeat(249)).parse().unwrap();
+        let name = longest.parse().unwrap();
+        store.create(&keys::tarball(&name, &version, "0123456789abcdef"), "x".into()).await.unwrap();
+        store.create(&keys::attestations(&name, &version, "0123456789abcdef"), "x".into()).await.unwrap();
+        store.create(&keys::cached_tarball("default", &name, &version), "x".into()).await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -359,25 +435,22 @@ async fn leftovers_of_a_crash_are_cleared_and_nothing_else() {
 
 #[tokio::test]
 async fn a_listing_has_every_object_and_no_tools_of_the_store() {
-    let (_folder, store) = store();
-    let mut expected: Vec<Key> = (0..600).map(|number| key(&format!("@s{}/p{number}", number % 7))).collect();
-    expected.push(keys::user("alice"));
-    for key in &expected {
-        store.put(key, "x".into(), Durability::Cache).await.unwrap();
+    for place in places() {
+        let store = place.store.clone();
+        let mut expected: Vec<Key> = (0..600).map(|number| key(&format!("@s{}/p{number}", number % 7))).collect();
+        expected.push(keys::user("alice"));
+        for key in &expected {
+            store.put(key, "x".into(), Durability::Cache).await.unwrap();
+        }
+        let _upload = store.upload().await.unwrap();
+        let listed = listed(&store).await;
+        expected.sort();
+        assert_eq!(listed, expected);
+        // A listener who leaves early ends the listing.
+        let mut keys = store.list();
+        assert!(keys.recv().await.is_some());
+        drop(keys);
     }
-    let _upload = store.upload().await.unwrap();
-    let mut listed = Vec::new();
-    let mut keys = store.list();
-    while let Some(key) = keys.recv().await {
-        listed.push(key.unwrap());
-    }
-    listed.sort();
-    expected.sort();
-    assert_eq!(listed, expected);
-    // A listener who leaves early ends the listing.
-    let mut keys = store.list();
-    assert!(keys.recv().await.is_some());
-    drop(keys);
 }
 
 #[tokio::test]

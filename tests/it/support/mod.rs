@@ -3,6 +3,7 @@
 
 pub(crate) mod app;
 pub(crate) mod browser;
+pub(crate) mod bucket;
 pub(crate) mod chaos;
 pub(crate) mod ci;
 pub(crate) mod clients;

@@ -21,6 +21,11 @@ pub fn id() -> String {
     hex(&bytes::<16>())
 }
 
+/// A number from 0 up to 1, for pauses.
+pub fn fraction() -> f64 {
+    f64::from(u32::from_le_bytes(bytes())) / f64::from(u32::MAX)
+}
+
 /// 256 random bits in URL-safe letters: for secrets.
 pub fn secret() -> String {
     URL_SAFE_NO_PAD.encode(bytes::<32>())

@@ -1,0 +1,26 @@
+//! Stores over an S3 server of the test's own.
+
+use std::time::Duration;
+
+use holdfast::secret::Secret;
+use holdfast::storage::{BucketSettings, Location};
+
+use super::object_server::ObjectServer;
+
+/// Where a store on that server is, with patience for a test: trouble shows in seconds.
+pub(crate) fn location(server: &ObjectServer, address: &str) -> Location {
+    Location::Bucket(Box::new(bucket(server.url(), address)))
+}
+
+/// The same for any server that speaks S3.
+pub(crate) fn bucket(url: &str, address: &str) -> BucketSettings {
+    BucketSettings {
+        address: address.parse().unwrap(),
+        endpoint: Some(url.parse().unwrap()),
+        region: Some("us-east-1".to_owned()),
+        access_key: Some(("test".to_owned(), Secret::new("test"))),
+        timeout: Duration::from_secs(5),
+        idle: Duration::from_secs(1),
+        ..BucketSettings::default()
+    }
+}
