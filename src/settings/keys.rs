@@ -106,7 +106,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "server.public_url",
         "none",
-        "How clients reach this server, path prefix included. Without it, each request's `Host` is taken, or what a trusted proxy says.",
+        "How clients reach this server, path prefix included. Without it, each request's `Host` is taken, or what a trusted proxy says, or what the front end of AWS Lambda says.",
         |draft, _, value| {
             draft.settings.server.public_url = Some(http_url(value)?);
             Ok(())
@@ -364,7 +364,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "access.anonymous_read",
         "\"auto\"",
-        "`open`: anybody may read. `closed`: reading needs an account. `auto`: open on a loopback listener without a proxy or a public URL, closed elsewhere.",
+        "`open`: anybody may read. `closed`: reading needs an account. `auto`: open on a loopback listener without a proxy or a public URL, closed elsewhere and inside AWS Lambda.",
         |draft, _, value| {
             draft.settings.access.anonymous_read = auto(value)?;
             Ok(())
@@ -373,7 +373,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "access.registration",
         "\"auto\"",
-        "`open`: signing in with a new name makes an account. `invitation`: an operator invites (`holdfast user invite`). `closed`: an operator makes it (`holdfast user add`). An invitation is good whatever is set here. `auto`: open on a loopback listener without a proxy, a public URL or GitHub, closed elsewhere.",
+        "`open`: signing in with a new name makes an account. `invitation`: an operator invites (`holdfast user invite`). `closed`: an operator makes it (`holdfast user add`). An invitation is good whatever is set here. `auto`: open on a loopback listener without a proxy, a public URL or GitHub, closed elsewhere and inside AWS Lambda.",
         |draft, _, value| {
             draft.settings.access.registration = match text(value)?.as_str() {
                 "auto" => RegistrationSetting::Auto,
@@ -756,10 +756,15 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("log.json", "false", "Log as JSON lines in place of text.", |draft, _, value| {
-        draft.settings.log.json = boolean(value)?;
-        Ok(())
-    }),
+    key!(
+        "log.json",
+        "false",
+        "Log as JSON lines in place of text. Inside AWS Lambda it is `true` unless it is set.",
+        |draft, _, value| {
+            draft.settings.log.json = boolean(value)?;
+            Ok(())
+        }
+    ),
 ];
 
 impl Draft {

@@ -7,6 +7,7 @@ mod discover;
 mod keys;
 mod layers;
 mod older_system;
+mod platform;
 mod policy;
 mod rules;
 
@@ -22,6 +23,7 @@ pub use discover::{
 };
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
+pub use platform::Home;
 pub use policy::{AdvisorySettings, AdvisorySource, PolicySettings, RulesError};
 
 use crate::auth::{
@@ -77,6 +79,8 @@ pub struct Settings {
 /// The listener.
 #[derive(Debug, Clone)]
 pub struct Server {
+    /// What it runs in; told by the environment.
+    pub home: Home,
     /// Address and port; port 0 takes a free one.
     pub listen: SocketAddr,
     /// How clients reach this server, where that is not what they put into `Host`.
@@ -201,6 +205,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             server: Server {
+                home: Home::Machine,
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 4873)),
                 public_url: None,
                 trusted_proxies: Vec::new(),
@@ -280,8 +285,15 @@ impl Settings {
         Self::load_with(flags, std::env::vars().collect())
     }
 
+    /// What this process runs in.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn home() -> Home {
+        Home::of(&std::env::vars().collect::<Vec<_>>())
+    }
+
     /// Loads settings with a given environment.
     pub fn load_with(flags: &Flags, environment: Vec<(String, String)>) -> Result<Loaded, Vec<Mistake>> {
+        let home = Home::of(&environment);
         let (mut layers, mut mistakes) = (Vec::new(), Vec::new());
         let named = flags.file.clone().or_else(|| {
             environment.iter().find(|(name, _)| name == "HOLDFAST_CONFIG").map(|(_, path)| PathBuf::from(path))
@@ -302,7 +314,9 @@ impl Settings {
             collect(Layer::remembered(&remembered), &mut first, &mut mistakes);
             layers.splice(0..0, first);
         }
+        layers.splice(0..0, home.defaults());
         let mut loaded = layers::merge(layers, mistakes)?;
+        loaded.settings.server.home = home;
         older_system::finish(&mut loaded.settings, &loaded.shown);
         let mut mistakes: Vec<Mistake> = match loaded.settings.access_policy() {
             Ok(_) => Vec::new(),
@@ -401,17 +415,23 @@ impl Settings {
 
 impl Server {
     /// Whether only this machine is served: the listener is on loopback and nothing says that a proxy stands in front
-    /// of it. Then, and only then, everybody is let in unless `access` says otherwise.
+    /// of it. Then, and only then, everybody is let in unless `access` says otherwise. Lambda is a proxy whatever is set.
     pub fn is_local_only(&self) -> bool {
         let is_public = self.public_url.as_ref().is_some_and(|url| !is_loopback_host(url));
-        self.listen.ip().is_loopback() && self.trusted_proxies.is_empty() && !is_public
+        self.is_on_loopback() && self.trusted_proxies.is_empty() && !is_public
+    }
+
+    /// Whether nothing but this machine reaches the listener.
+    pub fn is_on_loopback(&self) -> bool {
+        self.home == Home::Machine && self.listen.ip().is_loopback()
     }
 
     /// Whether a URL leads to this very server.
     pub fn is_at(&self, url: &Url) -> bool {
         let same =
             |own: &Url| own.host_str() == url.host_str() && own.port_or_known_default() == url.port_or_known_default();
-        let listens_there = is_loopback_host(url)
+        let listens_there = self.home == Home::Machine
+            && is_loopback_host(url)
             && url.port_or_known_default() == Some(self.listen.port())
             && (self.listen.ip().is_loopback() || self.listen.ip().is_unspecified());
         listens_there || self.public_url.as_ref().is_some_and(same)
@@ -531,6 +551,25 @@ mod tests {
         let client = &loaded.settings.upstreams[0].client;
         assert_eq!(client.token.as_ref().unwrap().expose(), "s3cret");
         assert_eq!(client.freshness.longest.as_secs(), 7);
+    }
+
+    #[test]
+    fn inside_lambda_nobody_is_local() {
+        let inside = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+        for listen in ["127.0.0.1:4873", "0.0.0.0:4873"] {
+            let loaded = load("", &[inside], &[("server.listen", listen)]).unwrap();
+            let settings = &loaded.settings;
+            assert_eq!(settings.server.home, Home::Lambda);
+            assert!(!settings.server.is_local_only() && !settings.server.is_on_loopback());
+            assert!(!settings.anonymous_may_read());
+            assert_eq!(settings.registration(), Registration::Closed);
+            assert!(settings.log.json);
+            let json = loaded.shown.iter().find(|line| line.key == "log.json").unwrap();
+            assert_eq!(json.origin, "AWS_LAMBDA_RUNTIME_API");
+        }
+        let text = load("[log]\njson = false", &[inside], &[]).unwrap();
+        assert!(!text.settings.log.json);
+        assert_eq!(load("", &[], &[]).unwrap().settings.server.home, Home::Machine);
     }
 
     #[test]
