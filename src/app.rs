@@ -13,9 +13,9 @@ use crate::clock::Clock;
 use crate::providers;
 use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Home, Settings};
 use crate::storage::{self, Store};
-use crate::upkeep::{AdvisoryKeeper, keep_rules};
+use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_swept};
 use crate::upstream::{self, Upstream};
 
 /// The application. Cheap to clone.
@@ -27,12 +27,15 @@ pub struct App {
     pub clock: Clock,
     /// How this server is seen from outside.
     pub public: Arc<PublicAddress>,
-    /// Work that outlives a request. A stop waits for it.
+    /// Work that outlives a request. A stop waits for it, and [`App::settled`] does.
     pub tasks: TaskTracker,
     /// How long a client may send nothing of a request.
     pub idle: Duration,
-    /// Ends the tasks that run for ever.
+    /// Tasks that run until `stop`: they follow no request.
+    keepers: TaskTracker,
     stop: CancellationToken,
+    /// What tasks would do if they could run between requests; nothing where they can.
+    upkeep: Option<Arc<Upkeep>>,
 }
 
 /// How this server is seen from outside.
@@ -86,24 +89,6 @@ pub enum StartError {
     Search(#[from] search::Error),
 }
 
-/// Removes what has ended, every hour.
-async fn keep_swept(auth: &Auth, stop: &CancellationToken) {
-    const EVERY: Duration = Duration::from_hours(1);
-    // Not at the start, which scans nothing; soon after it, for servers that never run for an hour.
-    let mut pause = Duration::from_mins(5);
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-        pause = EVERY;
-        match auth.sweep().await {
-            Ok(removed) => tracing::debug!(removed, "what has ended was removed"),
-            Err(error) => tracing::warn!(%error, "what has ended could not all be removed"),
-        }
-    }
-}
-
 impl App {
     /// Opens the store and puts everything together. No network call, nothing scanned.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
@@ -122,7 +107,7 @@ impl App {
         }
         let sources = Sources::new(settings.packages.claims.clone(), upstreams).map_err(StartError::Sources)?;
         let (search, opened) = SearchIndex::open(&store.derived_path("search"))?;
-        let tasks = TaskTracker::new();
+        let (tasks, keepers) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
         let access = settings.access_policy().map_err(StartError::Rules)?;
         let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&access))
@@ -145,36 +130,65 @@ impl App {
             search,
             store,
         });
-        tasks.spawn({
+        keepers.spawn({
             let (registry, stop) = (registry.clone(), stop.clone());
             async move { registry.keep_index(opened == Opened::Fresh, stop).await }
         });
-        tasks.spawn({
-            let (registry, settings, clock, stop) =
-                (registry.clone(), Arc::new(settings.clone()), clock.clone(), stop.clone());
-            async move { keep_rules(registry, settings, clock, stop).await }
-        });
-        tasks.spawn(
-            AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone())
-                .keep(stop.clone()),
-        );
-        tasks.spawn({
-            let (auth, stop) = (registry.auth().clone(), stop.clone());
-            async move { keep_swept(&auth, &stop).await }
-        });
+        let rules = RulesKeeper::new(registry.clone(), Arc::new(settings.clone()), clock.clone());
+        let advisories = AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone());
+        let upkeep = match settings.server.home {
+            Home::Machine => {
+                keepers.spawn(rules.keep(stop.clone()));
+                keepers.spawn(advisories.keep(stop.clone()));
+                keepers.spawn(keep_swept(registry.clone(), stop.clone()));
+                None
+            }
+            Home::Lambda => {
+                keepers.spawn({
+                    let advisories = advisories.clone();
+                    async move { advisories.begin().await }
+                });
+                Some(Arc::new(Upkeep::new(registry.clone(), clock.clone(), rules, advisories)))
+            }
+        };
         let public = PublicAddress {
             url: settings.server.public_url.clone(),
             trusted_proxies: settings.server.trusted_proxies.clone(),
-            is_loopback: settings.server.listen.ip().is_loopback(),
+            is_loopback: settings.server.is_on_loopback(),
             is_local_only: settings.server.is_local_only(),
         };
-        Ok(Self { registry, clock, public: Arc::new(public), tasks, idle: settings.server.idle, stop })
+        let idle = settings.server.idle;
+        Ok(Self { registry, clock, public: Arc::new(public), tasks, idle, keepers, stop, upkeep })
+    }
+
+    /// Waits until all that requests have begun is done. For where nothing runs between requests; call it when none is under way.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    /// Does what is due of the work that is nobody's request, where no task does it, and waits for the search index. May be cut
+    /// off.
+    pub async fn do_upkeep(&self) {
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.do_due().await;
+        }
+        self.registry.index_settled().await;
+    }
+
+    /// Does all of it, however long it takes.
+    pub async fn do_all_upkeep(&self) {
+        if let Some(upkeep) = &self.upkeep {
+            upkeep.do_all().await;
+        }
     }
 
     /// Lets the tasks end and waits for them. What was acknowledged needs no waiting: it is durable already.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        self.keepers.close();
+        tokio::join!(self.tasks.wait(), self.keepers.wait());
     }
 }

@@ -5,9 +5,11 @@
 //! whenever it looks.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::advisories::{self, CompileError, Compiled, FetchError, Fetched, Index, Limits};
@@ -72,49 +74,29 @@ pub struct AdvisoryKeeper {
     store: Store,
     settings: AdvisorySettings,
     clock: Clock,
+    /// Of what is in force. Held during a refresh, so that there is one at a time.
+    pointer: Arc<Mutex<Pointer>>,
 }
 
 impl AdvisoryKeeper {
     /// Does nothing yet.
     pub fn new(registry: Registry, store: Store, settings: AdvisorySettings, clock: Clock) -> Self {
-        Self { registry, store, settings, clock }
+        Self { registry, store, settings, clock, pointer: Arc::default() }
     }
 
     /// Keeps the advisories up to date until told to stop.
     pub async fn keep(self, stop: CancellationToken) {
-        let mut pointer = match self.load().await {
-            Ok(pointer) => pointer,
-            Err(error) => {
-                tracing::error!(%error, "the stored advisories cannot be read: none are in force until a refresh");
-                Pointer::default()
-            }
-        };
-        if let Err(error) = self.registry.waivers().load().await {
-            tracing::error!(%error, "the waivers cannot be read: nothing is let through by them");
+        self.begin().await;
+        if self.settings.source.is_none() {
+            return;
         }
-        self.registry.note_policy_loaded();
-        let Some(source) = self.settings.source.clone() else { return };
         loop {
-            let refreshed = tokio::select! {
-                refreshed = self.refresh(&source, &pointer) => refreshed,
+            let is_refreshed = tokio::select! {
+                is_refreshed = self.refresh_now() => is_refreshed,
                 () = stop.cancelled() => return,
             };
-            let pause = match refreshed {
-                Ok(newer) => {
-                    pointer = newer;
-                    self.registry.note_policy_health(|health| health.advisories_failing_since = None);
-                    self.settings.refresh
-                }
-                Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(%error, cause, "the advisories were not refreshed: the old ones stay in force");
-                    let now = self.clock.now();
-                    self.registry.note_policy_health(|health| {
-                        health.advisories_failing_since = health.advisories_failing_since.or(Some(now));
-                    });
-                    self.settings.refresh.min(AFTER_A_FAILURE)
-                }
-            };
+            let refresh = self.settings.refresh;
+            let pause = if is_refreshed { refresh } else { refresh.min(AFTER_A_FAILURE) };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
@@ -122,16 +104,62 @@ impl AdvisoryKeeper {
         }
     }
 
-    /// Puts the stored index in force, if there is one.
-    async fn load(&self) -> Result<Pointer, RefreshError> {
+    /// Puts in force what is stored of advisories and waivers.
+    pub async fn begin(&self) {
+        self.follow().await;
+        if let Err(error) = self.registry.waivers().load().await {
+            tracing::error!(%error, "the waivers cannot be read: nothing is let through by them");
+        }
+        self.registry.note_policy_loaded();
+    }
+
+    /// Puts the stored index in force where it is another one than that in force: another process may have refreshed it.
+    pub async fn follow(&self) {
+        let mut pointer = self.pointer.lock().await;
+        match self.load(&pointer).await {
+            Ok(newer) => *pointer = newer,
+            Err(error) => {
+                tracing::error!(%error, "the stored advisories cannot be read: what is in force stays until a refresh");
+            }
+        }
+    }
+
+    /// Refreshes the advisories from their source, if there is one. False when that failed.
+    pub async fn refresh_now(&self) -> bool {
+        let Some(source) = &self.settings.source else { return true };
+        let mut pointer = self.pointer.lock().await;
+        match self.refresh(source, &pointer).await {
+            Ok(newer) => {
+                *pointer = newer;
+                self.registry.note_policy_health(|health| health.advisories_failing_since = None);
+                true
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(%error, cause, "the advisories were not refreshed: the old ones stay in force");
+                let now = self.clock.now();
+                self.registry.note_policy_health(|health| {
+                    health.advisories_failing_since = health.advisories_failing_since.or(Some(now));
+                });
+                false
+            }
+        }
+    }
+
+    /// Puts the stored index in force, if there is one and it is not that of the known pointer.
+    async fn load(&self, known: &Pointer) -> Result<Pointer, RefreshError> {
         let pointer = match self.store.read(&keys::advisories_pointer()).await {
             Ok(bytes) => serde_json::from_slice::<Pointer>(&bytes).unwrap_or_default(),
-            Err(storage::Error::NotFound) => return Ok(Pointer::default()),
+            Err(storage::Error::NotFound) => return Ok(known.clone()),
             Err(error) => return Err(error.into()),
         };
+        if pointer.fingerprint == known.fingerprint {
+            return Ok(pointer);
+        }
         let bytes = match self.store.read(&keys::advisories_index(&pointer.fingerprint)).await {
             Ok(bytes) => bytes,
-            Err(storage::Error::NotFound) => return Ok(Pointer::default()),
+            // Between the two reads another refresh may have put a newer one in its place.
+            Err(storage::Error::NotFound) => return Ok(known.clone()),
             Err(error) => return Err(error.into()),
         };
         self.put_in_force(

@@ -3,7 +3,11 @@
 //! Whatever fails here leaves what is in force as it is, says so in the log and in the registry's health, and tries again.
 
 mod advisories;
+mod due;
 mod rules;
+mod sweep;
 
 pub use advisories::{AdvisoryKeeper, RefreshError};
-pub use rules::keep_rules;
+pub use due::Upkeep;
+pub use rules::RulesKeeper;
+pub use sweep::keep_swept;

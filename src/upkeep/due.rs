@@ -1,0 +1,103 @@
+//! Upkeep where nothing runs between requests: what is due is done after an answer, the rest when a schedule calls for it.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use super::{AdvisoryKeeper, RulesKeeper, rules, sweep};
+use crate::clock::Clock;
+use crate::npm::Timestamp;
+use crate::registry::Registry;
+
+/// How often another process's refresh of the advisories is looked for.
+const FOLLOW: Duration = Duration::from_mins(5);
+
+/// What a server's tasks would do by themselves.
+pub struct Upkeep {
+    registry: Registry,
+    clock: Clock,
+    rules: RulesKeeper,
+    advisories: AdvisoryKeeper,
+    rules_due: Due,
+    advisories_due: Due,
+    sweep_due: Due,
+}
+
+/// When something was last done.
+struct Due {
+    every: Duration,
+    last_millis: AtomicI64,
+}
+
+impl Due {
+    fn after(every: Duration, now: Timestamp) -> Self {
+        Self { every, last_millis: AtomicI64::new(now.as_millis()) }
+    }
+
+    /// Whether it is time again; if so, it is not before another interval is over.
+    fn take(&self, now: Timestamp) -> bool {
+        let last = self.last_millis.load(Ordering::Relaxed);
+        let every = i64::try_from(self.every.as_millis()).unwrap_or(i64::MAX);
+        let is_due = now.as_millis().saturating_sub(last) >= every;
+        if is_due {
+            self.last_millis.store(now.as_millis(), Ordering::Relaxed);
+        }
+        is_due
+    }
+}
+
+impl Upkeep {
+    /// Does nothing yet. Everything is due for the first time when its interval is over.
+    pub fn new(registry: Registry, clock: Clock, rules: RulesKeeper, advisories: AdvisoryKeeper) -> Self {
+        let now = clock.now();
+        Self {
+            registry,
+            clock,
+            rules,
+            advisories,
+            rules_due: Due::after(rules::EVERY, now),
+            advisories_due: Due::after(FOLLOW, now),
+            sweep_due: Due::after(sweep::EVERY, now),
+        }
+    }
+
+    /// Does what is due and takes little: looks whether the rules file or the stored advisories are others, removes what has
+    /// ended. May be cut off at any point.
+    pub async fn do_due(&self) {
+        let now = self.clock.now();
+        if self.rules_due.take(now) {
+            self.rules.look().await;
+        }
+        if self.advisories_due.take(now) {
+            self.advisories.follow().await;
+        }
+        if self.sweep_due.take(now) {
+            sweep::sweep(&self.registry).await;
+        }
+    }
+
+    /// Does everything, however long it takes: refreshes the advisories from their source too.
+    pub async fn do_all(&self) {
+        self.rules.look().await;
+        self.advisories.follow().await;
+        self.advisories.refresh_now().await;
+        sweep::sweep(&self.registry).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_piece_is_done_once_in_its_interval() {
+        let clock = Clock::held_at(Timestamp::from_millis(1_000_000));
+        let due = Due::after(Duration::from_mins(5), clock.now());
+        assert!(!due.take(clock.now()));
+        clock.advance(Duration::from_mins(5));
+        assert!(due.take(clock.now()));
+        assert!(!due.take(clock.now()));
+        // A clock that was set back makes nothing due, and breaks nothing.
+        clock.set_back(Duration::from_hours(1));
+        assert!(!due.take(clock.now()));
+    }
+}
