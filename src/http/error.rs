@@ -140,10 +140,13 @@ kinds! {
     LAST_OWNER = "last_owner", BAD_REQUEST, "A package needs at least one owner.";
     LATEST_TAG = "latest_tag", BAD_REQUEST, "The tag `latest` cannot be removed, only moved to another version.";
     TOO_LARGE = "too_large", PAYLOAD_TOO_LARGE, "The request is larger than this registry accepts.";
+    ANSWER_TOO_LARGE = "answer_too_large", PAYLOAD_TOO_LARGE, "The answer is larger than AWS carries from Lambda (6 MB with what wraps it, 1 MB behind a load balancer), so nothing of it was sent: whoever runs this registry has to let the bucket deliver large files, or run it as a server (docs/lambda.md).";
     RANGE = "range_not_satisfiable", RANGE_NOT_SATISFIABLE, "The file is shorter than the range that was asked for.";
     BUSY = "busy", TOO_MANY_REQUESTS, "Too many sign-ins at once: try again in a moment.";
     INTERNAL = "internal", INTERNAL_SERVER_ERROR, "Something went wrong here; the log tells more under this request id.";
     DAMAGED = "damaged", INTERNAL_SERVER_ERROR, "A stored document cannot be read; it was left as it is, and the log tells which.";
+    FUNCTION_TIME = "function_time_over", GATEWAY_TIMEOUT, "The time of the function on AWS Lambda was over before the answer was ready: try again; whoever runs this registry may have to give it more (docs/lambda.md).";
+    ANSWER_CUT_OFF = "answer_cut_off", BAD_GATEWAY, "The answer broke off before its end, so nothing of it was sent: try again; the log tells why under this request id.";
     UPSTREAM_FAILED = "upstream_failed", BAD_GATEWAY, "The upstream registry failed, and nothing kept here can stand in.";
     UPSTREAM_REFUSED = "upstream_refused", BAD_GATEWAY, "The upstream registry refused the request: check its token in the settings.";
     UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";

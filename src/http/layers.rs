@@ -16,21 +16,20 @@ use axum::{Extension, Router};
 use futures::FutureExt as _;
 use http::header::ALLOW;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http::{Request, StatusCode, Uri};
 use tower::Service;
 
 use super::browser;
 use super::error::{
     ApiError, BAD_REQUEST, ConfirmationPage, INTERNAL, MISDIRECTED, NO_ROUTE, Pending, method_not_allowed,
 };
-use super::origin::{Origin, Peer, stranger};
+use super::origin::{FrontEnd, Origin, Peer, stranger};
 use super::path;
 use super::request_id::RequestId;
 use super::router;
 use crate::app::App;
 use crate::auth::{Asking, TOKEN_PREFIX};
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer than any address that a client sends.
 const MAX_PATH_BYTES: usize = 4096;
 
@@ -53,7 +52,7 @@ impl HttpService {
         Self { app, router }
     }
 
-    /// Answers a request. The peer is the extension [`Peer`]; without one it is this machine.
+    /// Answers a request. Where it came from is the extension [`Peer`] or [`FrontEnd`]; without either it is this machine.
     pub async fn call(self, mut request: Request<Body>) -> Response {
         let started = Instant::now();
         let id = RequestId::generate();
@@ -63,9 +62,7 @@ impl HttpService {
             Ok(()) => self.answer(request, &id).await,
             Err(error) => error.into_response_with(&id),
         };
-        if let Ok(value) = HeaderValue::from_str(id.as_str()) {
-            response.headers_mut().insert(REQUEST_ID, value);
-        }
+        id.write_into(response.headers_mut());
         let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
         tracing::info!(
             request.id = %id,
@@ -80,17 +77,23 @@ impl HttpService {
 
     /// Tells the request where it came from, and gives its path the one spelling.
     fn prepare(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
-        let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let peer = request.extensions().get::<Peer>().map_or(local, |peer| peer.0);
         if let Some(why) = stranger(&self.app.public, request.uri(), request.headers()) {
             return Err(ApiError::saying(&MISDIRECTED, why));
         }
-        let origin = Origin::of(&self.app.public, peer, request.uri(), request.headers());
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        let front = if peer.is_none() { request.extensions().get::<FrontEnd>() } else { None };
+        let origin = if let Some(front) = front {
+            Origin::behind(&self.app.public, front, request.uri(), request.headers())
+        } else {
+            let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            Origin::of(&self.app.public, peer.unwrap_or(local), request.uri(), request.headers())
+        };
+        let prefix = front.map_or(&*origin.prefix, |front| path::prefix_left(&origin.prefix, &front.prefix));
         let raw = request.uri().path();
         if raw.len() > MAX_PATH_BYTES {
             return Err(ApiError::new(&BAD_REQUEST));
         }
-        let canonical = path::canonical(path::without_prefix(raw, &origin.prefix));
+        let canonical = path::canonical(path::without_prefix(raw, prefix));
         if canonical != raw {
             let query = request.uri().query();
             let rewritten = query.map_or_else(|| canonical.clone(), |query| format!("{canonical}?{query}"));

@@ -34,9 +34,11 @@ mod tarball;
 mod teams;
 mod tokens;
 mod trust;
+mod undelivered;
 mod web;
 
 pub use error::{KINDS, Kind};
 pub use layers::HttpService;
-pub use origin::Peer;
+pub use origin::{FrontEnd, Peer};
 pub use router::{Access, Route, Routes, routes};
+pub use undelivered::{Undelivered, undelivered};

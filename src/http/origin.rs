@@ -13,6 +13,27 @@ use crate::app::PublicAddress;
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// What a front end that hands requests over as events (AWS's API Gateway, function URLs, load balancers) says of one. Nothing in
+/// it is a client's word.
+#[derive(Debug, Clone)]
+pub struct FrontEnd {
+    /// The host that it was asked under, where it tells.
+    pub host: Option<String>,
+    /// What it took off the path, such as `/prod`.
+    pub prefix: String,
+    /// The client came over TLS.
+    pub is_encrypted: bool,
+    /// Who asked it, where it tells.
+    pub client: Option<IpAddr>,
+}
+
+/// How this server is called, by what a request shows of it.
+struct Shown<'a> {
+    scheme: &'static str,
+    host: Option<&'a str>,
+    prefix: &'a str,
+}
+
 /// A request's origin.
 #[derive(Debug, Clone)]
 pub(super) struct Origin {
@@ -43,6 +64,33 @@ impl Origin {
             public.is_loopback && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers)
         };
         let address = client_address(&public.trusted_proxies, peer.ip(), headers);
+        let shown = || Shown {
+            scheme,
+            host: forwarded("x-forwarded-host").or_else(|| own_host(uri, headers)),
+            prefix: forwarded("x-forwarded-prefix").unwrap_or(""),
+        };
+        Self::called(public, shown, is_private_line, address)
+    }
+
+    /// As [`Origin::of`], where a front end tells. A proxy before it, such as a CDN, is believed when it is declared.
+    pub(super) fn behind(public: &PublicAddress, front: &FrontEnd, uri: &Uri, headers: &HeaderMap) -> Self {
+        let is_proxy = front.client.is_some_and(|client| is_in(&public.trusted_proxies, client));
+        let forwarded = |name: &str| if is_proxy { last_value(headers, name) } else { None };
+        let address = front.client.and_then(|client| client_address(&public.trusted_proxies, client, headers));
+        let shown = || Shown {
+            scheme: if front.is_encrypted { "https" } else { "http" },
+            host: forwarded("x-forwarded-host").or(front.host.as_deref()).or_else(|| own_host(uri, headers)),
+            prefix: forwarded("x-forwarded-prefix").unwrap_or(&front.prefix),
+        };
+        Self::called(public, shown, front.is_encrypted, address)
+    }
+
+    fn called<'a>(
+        public: &PublicAddress,
+        shown: impl FnOnce() -> Shown<'a>,
+        is_private_line: bool,
+        address: Option<IpAddr>,
+    ) -> Self {
         if let Some(url) = &public.url {
             let base = url.as_str().trim_end_matches('/');
             return Self {
@@ -52,17 +100,16 @@ impl Origin {
                 address,
             };
         }
-        let own_host = || {
-            headers
-                .get(HOST)
-                .and_then(|value| value.to_str().ok())
-                .or_else(|| uri.authority().map(http::uri::Authority::as_str))
-        };
-        let host = forwarded("x-forwarded-host").or_else(own_host).filter(|host| is_host(host)).unwrap_or("localhost");
-        let prefix =
-            forwarded("x-forwarded-prefix").filter(|prefix| is_prefix(prefix)).unwrap_or("").trim_end_matches('/');
+        let Shown { scheme, host, prefix } = shown();
+        let host = host.filter(|host| is_host(host)).unwrap_or("localhost");
+        let prefix = Some(prefix).filter(|prefix| is_prefix(prefix)).unwrap_or("").trim_end_matches('/');
         Self { base: format!("{scheme}://{host}{prefix}").into(), prefix: prefix.into(), is_private_line, address }
     }
+}
+
+fn own_host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+    host.or_else(|| uri.authority().map(http::uri::Authority::as_str))
 }
 
 /// The address of the client: the peer's, or, where that is a declared proxy, the last in `X-Forwarded-For` that is none.
@@ -91,12 +138,8 @@ pub(super) fn stranger(public: &PublicAddress, uri: &Uri, headers: &HeaderMap) -
             "A proxy stands in front of this registry: declare it with `server.trusted_proxies` and set `server.public_url`.",
         );
     }
-    let host = headers
-        .get(HOST)
-        .and_then(|value| value.to_str().ok())
-        .or_else(|| uri.authority().map(http::uri::Authority::as_str));
     // Without a host it is no browser.
-    if host.is_none_or(is_local_host) {
+    if own_host(uri, headers).is_none_or(is_local_host) {
         None
     } else {
         Some("This registry serves `localhost` only: to use another name, set `server.public_url`.")
@@ -202,6 +245,36 @@ mod tests {
         let found = origin(&fixed, "127.0.0.1:9", &[("host", "evil")]);
         assert_eq!((&*found.base, &*found.prefix), ("https://a.example/npm", "/npm"));
         assert_eq!(&*origin(&open(&[]), "192.0.2.1:9", &[("host", "a/b\"c")]).base, "http://localhost");
+    }
+
+    #[test]
+    fn a_front_end_is_believed_and_what_stands_before_it_only_when_declared() {
+        let front = FrontEnd {
+            host: Some("abc.execute-api.example".to_owned()),
+            prefix: "/prod".to_owned(),
+            is_encrypted: true,
+            client: Some("10.0.0.1".parse().unwrap()),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "abc.execute-api.example"),
+            ("x-forwarded-for", "203.0.113.9, 198.51.100.7, 10.0.0.1"),
+            ("x-forwarded-host", "npm.example"),
+            ("x-forwarded-prefix", "/npm"),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let seen = |public: &PublicAddress| {
+            let origin = Origin::behind(public, &front, &Uri::from_static("/x"), &headers);
+            assert!(origin.is_private_line);
+            (origin.base.to_string(), origin.prefix.to_string(), origin.address.map(|address| address.to_string()))
+        };
+        let is =
+            |base: &str, prefix: &str, address: &str| (base.to_owned(), prefix.to_owned(), Some(address.to_owned()));
+        assert_eq!(seen(&open(&[])), is("https://abc.execute-api.example/prod", "/prod", "10.0.0.1"));
+        assert_eq!(seen(&open(&["10.0.0.0/8"])), is("https://npm.example/npm", "/npm", "198.51.100.7"));
+        let fixed = PublicAddress { url: Some("https://npm.example/registry".parse().unwrap()), ..open(&[]) };
+        assert_eq!(seen(&fixed), is("https://npm.example/registry", "/registry", "10.0.0.1"));
     }
 
     #[test]

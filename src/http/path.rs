@@ -43,6 +43,15 @@ pub(super) fn without_prefix<'a>(path: &'a str, prefix: &str) -> &'a str {
     }
 }
 
+/// What of the public URL's prefix is still on a path when a front end has taken its own off: all of it, the part behind the
+/// front end's, or nothing.
+pub(super) fn prefix_left<'a>(prefix: &'a str, taken: &str) -> &'a str {
+    if taken.ends_with(prefix) {
+        return "";
+    }
+    prefix.strip_prefix(taken).filter(|rest| rest.starts_with('/')).unwrap_or(prefix)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +86,22 @@ mod tests {
             assert_eq!(without_prefix(path, "/npm/"), expected);
         }
         assert_eq!(without_prefix("/lodash", "/"), "/lodash");
+    }
+
+    #[test]
+    fn what_a_front_end_took_off_is_not_taken_off_again() {
+        for (prefix, taken, left) in [
+            ("", "", ""),
+            ("/npm", "", "/npm"),
+            ("/prod", "/prod", ""),
+            ("/prod/registry", "/prod", "/registry"),
+            ("/prod/registry", "/prod/registry", ""),
+            // A domain of their own in front of `/prod/registry`.
+            ("/registry", "/prod", "/registry"),
+            ("/registry", "/prod/registry", ""),
+            ("/production", "/prod", "/production"),
+        ] {
+            assert_eq!(prefix_left(prefix, taken), left, "{prefix} {taken}");
+        }
     }
 }

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use crate::random;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Made here for each request; never taken from a client, who could make two requests look like one.
 #[derive(Debug, Clone)]
@@ -12,6 +16,18 @@ pub(super) struct RequestId(Arc<str>);
 impl RequestId {
     pub(super) fn generate() -> Self {
         Self(random::id()[..16].into())
+    }
+
+    /// Tells the client.
+    pub(super) fn write_into(&self, headers: &mut HeaderMap) {
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            headers.insert(HEADER, value);
+        }
+    }
+
+    /// The id that an answer of ours tells.
+    pub(super) fn written_in(headers: &HeaderMap) -> Option<Self> {
+        Some(Self(headers.get(HEADER)?.to_str().ok()?.into()))
     }
 
     pub(super) fn as_str(&self) -> &str {
