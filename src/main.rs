@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use holdfast::cli::{self, Cli, output};
 
 /// glibc's allocator keeps the memory of large packuments after they are gone; this one gives it back.
@@ -10,7 +9,7 @@ use holdfast::cli::{self, Cli, output};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::run(Cli::parse()) {
+    match cli::run(Cli::of_this_process()) {
         Ok(code) => code,
         Err(error) => {
             output::failure(&error, None);

@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod explain;
+mod lambda;
 mod login;
 mod orders;
 pub mod output;
@@ -13,13 +14,14 @@ mod token;
 mod trust;
 mod user;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use url::Url;
 
-use crate::settings::{DEFAULT_UPSTREAM, Flags, Loaded, Settings};
+use crate::settings::{DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings};
 
 /// A private npm registry that a team can trust with its supply chain.
 #[derive(Debug, Parser)]
@@ -45,6 +47,8 @@ pub struct Cli {
 enum Command {
     /// Run the registry
     Serve(SettingsArgs),
+    /// Run the registry inside AWS Lambda; done by itself there when no command is named
+    Lambda(DataArgs),
     /// Check storage, upstreams, clock and public URL, and say how to mend what is wrong
     Doctor(doctor::DoctorArgs),
     /// Look at the settings
@@ -146,6 +150,15 @@ fn load(flags: &Flags) -> anyhow::Result<Loaded> {
 }
 
 impl Cli {
+    /// The command line of this process. Lambda starts its program without one.
+    pub fn of_this_process() -> Self {
+        let mut arguments: Vec<OsString> = std::env::args_os().collect();
+        if arguments.len() == 1 && Settings::home() == Home::Lambda {
+            arguments.push("lambda".into());
+        }
+        Self::parse_from(arguments)
+    }
+
     /// The whole command line as clap knows it: `docs/cli.md` is made from it.
     pub fn description() -> clap::Command {
         Self::command()
@@ -159,6 +172,7 @@ impl Cli {
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Lambda(arguments) => lambda::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),
         Command::Routes(arguments) => routes::run(&arguments),

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::policy::Control;
 use crate::registry;
 use crate::serve::{self, ServeError};
-use crate::settings::{self, Settings};
+use crate::settings::{self, Home, Settings};
 use crate::storage::{self, OpenError};
 use crate::telemetry;
 
@@ -26,6 +26,11 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
         loaded = arguments.load_with_upstream(&found)?;
     }
     let settings = loaded.settings;
+    if settings.server.home == Home::Lambda {
+        anyhow::bail!(
+            "this listens, and inside AWS Lambda nothing can reach it: start `holdfast lambda`, or no command at all"
+        );
+    }
     telemetry::start(&settings.log);
     refuse_own_upstream(&settings)?;
     match runtime()?.block_on(serve(&settings)) {
