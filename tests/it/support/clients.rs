@@ -166,12 +166,16 @@ impl Client {
     ///
     /// `None` when `scripts/clients` has not brought it. Say so is all that a test can do then; in CI it fails here.
     pub(crate) fn of(tool: Tool, server: &Server) -> Option<Self> {
+        Self::at(tool, &server.url(), server.log())
+    }
+
+    /// The same for a registry at this address, which is not a server.
+    pub(crate) fn at(tool: Tool, url: &str, log: Log) -> Option<Self> {
         if is_missing(&[tool.folder, "node"]) {
             return None;
         }
         let folder = tempfile::Builder::new().prefix("holdfast-client-").tempdir().unwrap();
-        let client =
-            Self { tool, folder, registry: server.url(), log: server.log(), complaints: Complaints::default() };
+        let client = Self { tool, folder, registry: url.to_owned(), log, complaints: Complaints::default() };
         std::fs::create_dir_all(client.home()).unwrap();
         client.configure(None);
         Some(client)

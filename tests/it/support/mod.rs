@@ -13,6 +13,7 @@ pub(crate) mod http;
 pub(crate) mod in_process;
 pub(crate) mod incidents;
 pub(crate) mod issuer;
+pub(crate) mod lambda;
 mod loopback;
 pub(crate) mod object_server;
 pub(crate) mod package;
