@@ -15,9 +15,8 @@ locals {
   # What is null is left out: a setting that is empty is a mistake.
   settings = {
     HOLDFAST__STORAGE__URL            = "s3://${var.bucket}"
-    HOLDFAST__STORAGE__ENCRYPTION     = var.kms_key_arn == null ? "AES256" : "aws:kms"
+    HOLDFAST__STORAGE__ENCRYPTION     = var.kms_key_arn == null ? null : "aws:kms"
     HOLDFAST__STORAGE__KMS_KEY        = var.kms_key_arn
-    HOLDFAST__STORAGE__BUCKET_KEY     = var.kms_key_arn == null ? null : "true"
     HOLDFAST__UPSTREAMS__DEFAULT__URL = var.upstream_url
     HOLDFAST__PACKAGES__PROXY         = var.upstream_url == null ? "false" : "true"
     HOLDFAST__SERVER__PUBLIC_URL      = var.domain == null ? null : "https://${var.domain.name}/"
@@ -25,12 +24,11 @@ locals {
     HOLDFAST__GITHUB__ORGANIZATIONS   = length(var.github_organizations) == 0 ? null : join(",", var.github_organizations)
     HOLDFAST__GITHUB__CLIENT_ID       = var.github_client_id
     HOLDFAST__ACCESS__ADMINS          = length(var.admins) == 0 ? null : join(",", var.admins)
-    HOLDFAST__LOG__JSON               = "true"
   }
 
   # Where the function deletes. A package's document is never deleted.
   deleting = [
-    "advisories", "attestations", "cache", "catalog", "github", "logins", "probe", "tarballs", "token-lists", "tokens", "uploads", "users",
+    "advisories", "attestations", "cache", "catalog", "github", "logins", "store", "tarballs", "token-lists", "tokens", "uploads", "users",
   ]
 
   # Objects that end by themselves, and after how many days nobody wants them any more.
