@@ -127,6 +127,7 @@ impl App {
             cache_bytes: settings.cache.memory_bytes,
             fresh: settings.storage.fresh,
             redirect: settings.redirects(),
+            is_read_only: settings.is_read_only(),
             search,
             store,
         });

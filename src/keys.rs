@@ -40,6 +40,17 @@ impl Key {
     pub fn packument_name(&self) -> Option<PackageName> {
         self.0.strip_suffix("/index.json")?.parse().ok()
     }
+
+    /// For the key of a tarball that an older system left, the package's name and the version's number.
+    pub fn legacy_tarball_parts(&self) -> Option<(PackageName, &str)> {
+        let (name, file) = self.0.rsplit_once('/')?;
+        Some((name.parse().ok()?, file.strip_suffix(".tgz")?))
+    }
+
+    /// Whether the object is one of those below `-/`, which are Holdfast's alone.
+    pub fn is_ours(&self) -> bool {
+        self.0.starts_with("-/")
+    }
 }
 
 impl fmt::Display for Key {
@@ -72,9 +83,22 @@ pub fn tarball(name: &PackageName, version: &Version, digest: &str) -> Key {
     Key(format!("-/tarballs/{name}/{}-{digest}.tgz", bounded(version.to_string())))
 }
 
-/// A tarball that an older system (codebox) left; read, never written.
-pub fn legacy_tarball(name: &PackageName, version: &Version) -> Key {
-    Key(format!("{name}/{version}.tgz"))
+/// A tarball that an older system (codebox) left, by the number as that system's document spells it, which may be no
+/// version of today. `None` for a number that is no part of a path. Written only where the document has the bytes and
+/// the file is not there.
+pub fn legacy_tarball(name: &PackageName, number: &str) -> Option<Key> {
+    let is_safe = !number.is_empty() && !number.contains(|c: char| c == '/' || c.is_control());
+    is_safe.then(|| Key(format!("{name}/{number}.tgz")))
+}
+
+/// The folder of a package's document and of the tarballs that an older system left.
+pub fn package(name: &PackageName) -> Key {
+    Key(name.to_string())
+}
+
+/// A document that was taken out of the way for an operator, and may be wanted back.
+pub fn set_aside(name: &PackageName) -> Key {
+    Key(format!("-/set-aside/{name}/index.json"))
 }
 
 /// The provenance bundle that was published with a version.

@@ -21,6 +21,7 @@ pub mod secret;
 pub mod serve;
 pub mod settings;
 pub mod storage;
+pub mod takeover;
 pub mod telemetry;
 pub mod upkeep;
 pub mod upstream;

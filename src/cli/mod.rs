@@ -3,6 +3,7 @@
 mod config;
 mod doctor;
 mod explain;
+mod import;
 mod lambda;
 mod login;
 mod orders;
@@ -65,6 +66,8 @@ enum Command {
     Trust(trust::TrustArgs),
     /// Which versions are offered: explain, check a lockfile, let something through
     Policy(policy::PolicyArgs),
+    /// Take over what another registry left in the store
+    Import(import::ImportArgs),
 }
 
 /// Flags that are settings too. Every other setting can be given by file or environment.
@@ -181,6 +184,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(arguments) => token::run(arguments),
         Command::Trust(arguments) => trust::run(arguments),
         Command::Policy(arguments) => policy::run(arguments),
+        Command::Import(arguments) => import::run(&arguments),
     }
 }
 

@@ -23,6 +23,13 @@ pub fn message(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
+/// Writes a line to stderr over the one before, for a terminal. The last one stays.
+pub fn progress(text: &str, is_last: bool) {
+    // `\u{1b}[K` clears what a longer line left.
+    let end = if is_last { "\n" } else { "" };
+    let _ = write!(io::stderr(), "\r{text}\u{1b}[K{end}");
+}
+
 /// Tells what stopped a command: the error, its causes, and what to do where that is known.
 pub fn failure(error: &anyhow::Error, advice: Option<&str>) {
     message(&format!("holdfast: {error}"));

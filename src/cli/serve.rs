@@ -32,6 +32,12 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
         );
     }
     telemetry::start(&settings.log);
+    if !loaded.unused.is_empty() {
+        output::message(&format!(
+            "holdfast: of codebox's variables these are not used yet: {}",
+            loaded.unused.join(", ")
+        ));
+    }
     refuse_own_upstream(&settings)?;
     match runtime()?.block_on(serve(&settings)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -183,6 +189,15 @@ fn accounts(settings: &Settings) -> String {
     }
 }
 
+/// A line for a registry whose packages cannot be changed.
+fn changes(settings: &Settings) -> &'static str {
+    if settings.is_read_only() {
+        "\n  changes    NONE: packages are read-only until `storage.read_only = false` is set"
+    } else {
+        ""
+    }
+}
+
 /// What protects installs, in a few words.
 fn policy(settings: &Settings) -> String {
     let switches = &settings.policy.switches;
@@ -214,12 +229,12 @@ fn greet(settings: &Settings, port: u16) {
     let upstream =
         if upstreams.is_empty() { "none: only packages published here".to_owned() } else { upstreams.join("; ") };
     let read = if settings.anonymous_may_read() { "anybody who reaches this address" } else { "accounts only" };
-    let (register, policy) = (accounts(settings), policy(settings));
+    let (register, policy, changes) = (accounts(settings), policy(settings), changes(settings));
     output::message(&format!(
         "Holdfast {} listening on {local}
   data       {}
   upstream   {upstream}
-  reading    {read}
+  reading    {read}{changes}
   accounts   {register}
   policy     {policy}
 

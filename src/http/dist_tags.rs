@@ -14,13 +14,15 @@ use crate::npm::{DistTag, Version};
 
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// All tags, as an object.
+/// All tags, as an object. From the store, from the upstream where the store has no such package; 404 where neither has
+/// one, and 500, logged, when the store fails, as the older system answered.
 pub(super) async fn list(
     State(app): State<App>,
     Identity(caller): Identity,
     Package(name): Package,
 ) -> Result<Response, ApiError> {
-    Ok(respond::json(StatusCode::OK, &app.registry.dist_tags(&caller, &name).await?))
+    let tags = app.registry.dist_tags(&caller, &name).await;
+    Ok(respond::json(StatusCode::OK, &tags.map_err(|error| ApiError::from(error).of_store_as_internal())?))
 }
 
 /// Points a tag at the version in the body.

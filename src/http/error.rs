@@ -114,6 +114,7 @@ kinds! {
     READ_ONLY_TOKEN = "read_only_token", FORBIDDEN, "This token may only read: use one that may write.";
     OTHER_PACKAGES = "other_packages", FORBIDDEN, "This token is for other packages.";
     NOT_AN_OWNER = "not_an_owner", FORBIDDEN, "Only its owners may change this package: ask one of them to run `npm owner add`.";
+    READ_ONLY = "read_only", FORBIDDEN, "Packages cannot be changed here now: whoever runs this registry has set it read-only, or has to set `storage.read_only = false` to take over from codebox.";
     PLAIN_PASSWORD = "plain_password", FORBIDDEN, "A password must not be sent over a plain connection: use https, or declare the proxy in front with `server.trusted_proxies`.";
     VERSION_EXISTS = "version_exists", FORBIDDEN, "You cannot publish over the previously published versions.";
     NAME_TAKEN = "name_taken", FORBIDDEN, "A public package has this name: use a scope, or claim the name with `packages.claims`.";
@@ -147,6 +148,7 @@ kinds! {
     DAMAGED = "damaged", INTERNAL_SERVER_ERROR, "A stored document cannot be read; it was left as it is, and the log tells which.";
     FUNCTION_TIME = "function_time_over", GATEWAY_TIMEOUT, "The time of the function on AWS Lambda was over before the answer was ready: try again; whoever runs this registry may have to give it more (docs/lambda.md).";
     ANSWER_CUT_OFF = "answer_cut_off", BAD_GATEWAY, "The answer broke off before its end, so nothing of it was sent: try again; the log tells why under this request id.";
+    DOCUMENT_TOO_LARGE = "document_too_large", INTERNAL_SERVER_ERROR, "A stored document is too large to be served.";
     UPSTREAM_FAILED = "upstream_failed", BAD_GATEWAY, "The upstream registry failed, and nothing kept here can stand in.";
     UPSTREAM_REFUSED = "upstream_refused", BAD_GATEWAY, "The upstream registry refused the request: check its token in the settings.";
     UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";
@@ -180,6 +182,15 @@ impl ApiError {
         let (words, sentence) = (EXCHANGE_WORDS, self.sentence());
         let sentence = if sentence.starts_with(words) { sentence.to_owned() } else { format!("{words}{sentence}") };
         Self { sentence: Some(sentence), ..self }
+    }
+
+    /// The same where the older system's clients know one status for all that fails in the store.
+    pub(super) fn of_store_as_internal(self) -> Self {
+        if self.kind.code == STORAGE_UNAVAILABLE.code {
+            Self { kind: &INTERNAL, retry_after: None, ..self }
+        } else {
+            self
+        }
     }
 
     fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -406,6 +417,12 @@ impl From<Error> for ApiError {
             Error::Upstream(error) => upstream_error(error),
             Error::Storage(error) => storage_error(error),
             Error::Damaged => Self::new(&DAMAGED).because(Error::Damaged),
+            Error::DocumentTooLarge(ref name) => Self::saying(
+                &DOCUMENT_TOO_LARGE,
+                format!("The stored document of `{name}` has too many old tarballs in it to be served: whoever runs this registry has to run `holdfast import codebox`."),
+            )
+            .because(error),
+            Error::ReadOnly => Self::new(&READ_ONLY),
             Error::Search(error) => Self::new(&INTERNAL).because(error),
             Error::Interrupted | Error::Superseded => Self::new(&STORAGE_UNAVAILABLE).retry_after(None).because(error),
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use super::packument::revision_of;
 use super::{Form, PackageName, RawObject, Timestamp};
 
 /// The members of a version that an installer reads, with `libc`, which the public registry
@@ -121,7 +122,34 @@ pub fn packument(
     links: Links<'_>,
     selection: Option<&Selection<'_>>,
 ) -> Result<Vec<u8>, serde_json::Error> {
+    render(RawObject::parse(source)?, source.len(), form, links, selection)
+}
+
+/// As [`packument`], of a hosted document. Clients send its revision back with a change, and an older system wrote none,
+/// or another registry's.
+///
+/// # Errors
+/// As [`packument`].
+pub fn hosted_packument(
+    source: &[u8],
+    form: Form,
+    links: Links<'_>,
+    selection: Option<&Selection<'_>>,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut document = RawObject::parse(source)?;
+    if form == Form::Full && document.get("_holdfast").is_none() {
+        document.put_text("_rev", &revision_of(source));
+    }
+    render(document, source.len(), form, links, selection)
+}
+
+fn render(
+    mut document: RawObject<'_>,
+    source_bytes: usize,
+    form: Form,
+    links: Links<'_>,
+    selection: Option<&Selection<'_>>,
+) -> Result<Vec<u8>, serde_json::Error> {
     let mut versions = match document.input("versions") {
         Some(raw) => serde_json::from_str(raw.get())?,
         None => RawObject::default(),
@@ -139,7 +167,7 @@ pub fn packument(
         }
     }
     // Half of the input is a fair guess for the short form; growing a little is cheap.
-    let mut output = Vec::with_capacity(if form == Form::Full { source.len() + 1024 } else { source.len() / 2 });
+    let mut output = Vec::with_capacity(if form == Form::Full { source_bytes + 1024 } else { source_bytes / 2 });
     serde_json::to_writer(&mut output, &Rendered { document: &document, versions: &versions, form, links })?;
     Ok(output)
 }

@@ -159,6 +159,12 @@ pub enum Error {
     /// Stored bytes are not what was written. They are left alone.
     #[error("a stored document is damaged")]
     Damaged,
+    /// A stored document is too large to be read while others wait.
+    #[error("the stored document of {0} is too large")]
+    DocumentTooLarge(PackageName),
+    /// The settings say that packages are not to be changed.
+    #[error("the registry is read-only")]
+    ReadOnly,
     /// A document changed between finding it and reading it: find it again.
     #[error("the document was replaced while it was read")]
     Superseded,

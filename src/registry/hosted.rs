@@ -10,10 +10,14 @@ use quick_cache::sync::Cache;
 use super::{Error, Registry, byte_cache};
 use crate::keys;
 use crate::npm::PackageName;
-use crate::npm::packument::{Head, HostedPackument};
+use crate::npm::packument::{EditError, Findings, Head, HostedPackument, Plan};
 use crate::random;
 use crate::storage::{self, Change, KeyedLocks, Snapshot, Stamp, UpdateError};
+use crate::takeover::{Look, examine};
 
+/// The largest document that is served. Without tarballs in it, as an older system left them, none comes near.
+/// Everything else that reads a document comes after a look at its head, which refuses larger ones.
+const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 /// Heads remembered, of packages that are here and of names that are not; a few hundred bytes each.
 const REMEMBERED_HEADS: usize = 50_000;
 
@@ -105,21 +109,26 @@ impl Registry {
         // that: in a bucket what it brings is looked after in any case.
         let locks = if is_shared { &known.looks } else { &self.inner.documents };
         let _held = locks.lock(name).await;
-        let before = known.heads.get(name);
-        if let Some(found) = before.clone().filter(is_good) {
+        if let Some(found) = known.heads.get(name).filter(is_good) {
             return Ok(found.head);
         }
+        self.look(name).await
+    }
+
+    /// Looks at a stored document, unless what was seen is still there, and remembers its head. Call it with the name's
+    /// lock.
+    async fn look(&self, name: &PackageName) -> Result<Option<Arc<Head>>, Error> {
+        let known = &self.inner.heads;
+        let before = known.heads.get(name);
         let looked_at = Instant::now();
-        let key = keys::packument(name);
-        let looked = match before.as_ref().and_then(|found| found.stamp.as_ref()) {
-            Some(seen) => self.inner.store.snapshot_unless(&key, seen).await,
-            None => self.inner.store.snapshot(&key).await.map(Some),
-        };
+        let seen = before.as_ref().and_then(|found| found.stamp.as_ref());
+        let looked = self.inner.store.snapshot_unless(&keys::packument(name), seen, MAX_DOCUMENT_BYTES).await;
         let head = match looked {
             Ok(Some(snapshot)) => {
                 let bytes = snapshot.bytes.clone();
                 let parsed = self.off_thread(bytes.len(), move || Ok(HostedPackument::parse(&bytes)?.head())).await?;
                 let head = Some(Arc::new(parsed));
+                let is_shared = self.inner.store.is_shared();
                 known.remember(name, head.clone(), Some(snapshot).filter(|_| is_shared), looked_at);
                 head
             }
@@ -133,6 +142,7 @@ impl Registry {
                 known.remember(name, None, None, looked_at);
                 None
             }
+            Err(storage::Error::TooLarge) => return Err(Error::DocumentTooLarge(name.clone())),
             Err(error) => return Err(error.into()),
         };
         Ok(head)
@@ -171,14 +181,25 @@ impl Registry {
         + Send
         + 'static,
     ) -> Result<T, Error> {
+        self.require_writable()?;
         let held = self.inner.documents.lock(name).await;
+        let findings = self.findings(name).await?;
+        let is_takeover = findings.is_some();
         let now = self.inner.clock.now();
         let known = self.inner.heads.document(name);
         let result = self
             .inner
             .store
             .update_from(&keys::packument(name), known, move |stored| {
-                let current = stored.as_deref().map(HostedPackument::parse).transpose()?;
+                let mut current = stored.as_deref().map(HostedPackument::parse).transpose()?;
+                if let Some(document) = current.as_mut().filter(|document| document.is_older()) {
+                    let findings = findings.as_ref().ok_or(Error::Superseded)?;
+                    document.take_over(findings, now).map_err(|error| match error {
+                        // The older system still runs, and was quicker.
+                        EditError::StaleRevision => Error::Superseded,
+                        other => other.into(),
+                    })?;
+                }
                 let (changed, value) = change(current)?;
                 let Some(document) = changed else { return Ok(Change::Keep((None, value))) };
                 let bytes = document.into_stored(&random::id(), now)?;
@@ -189,6 +210,9 @@ impl Registry {
         match result {
             Ok(((head, value), snapshot)) => {
                 if let Some(head) = head {
+                    if is_takeover {
+                        tracing::info!(package.name = %name, "an older system's document was taken over");
+                    }
                     self.inner.heads.remember(name, Some(Arc::new(head)), snapshot, Instant::now());
                     self.inner.indexer.note(name.clone());
                 }
@@ -205,6 +229,21 @@ impl Registry {
                 Err(error.into())
             }
         }
+    }
+
+    /// What an older system's document is taken over with; `None` for one of ours. Call it with the name's lock.
+    async fn findings(&self, name: &PackageName) -> Result<Option<Findings>, Error> {
+        let head = match self.inner.heads.heads.get(name) {
+            Some(known) => known.head,
+            None => self.look(name).await?,
+        };
+        if !head.is_some_and(|head| head.is_older) {
+            return Ok(None);
+        }
+        let stored = self.hosted_document(name).await?;
+        let Some(plan) = self.off_thread(stored.len(), move || Ok(Plan::of(&stored)?)).await? else { return Ok(None) };
+        let look = Look { measures: false, writes: true };
+        Ok(Some(examine(&self.inner.store, name, plan, look).await?.findings))
     }
 
     /// As [`Registry::change_document`], for packages that must be there.

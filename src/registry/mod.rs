@@ -101,6 +101,8 @@ pub struct Parts {
     pub fresh: Duration,
     /// When clients fetch tarballs from the bucket.
     pub redirect: Redirects,
+    /// No package is changed.
+    pub is_read_only: bool,
     /// The index of hosted packages.
     pub search: crate::search::SearchIndex,
 }
@@ -128,6 +130,7 @@ struct Inner {
     proxied: ProxiedDocuments,
     screening: Screening,
     answers_audit: bool,
+    is_read_only: bool,
     records: Records,
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
     transfers: Transfers,
@@ -155,6 +158,7 @@ impl Registry {
             cache_bytes,
             fresh,
             redirect,
+            is_read_only,
             search,
         } = parts;
         let waivers = WaiverBook::new(store.clone(), clock.clone());
@@ -166,6 +170,7 @@ impl Registry {
                 documents: KeyedLocks::default(),
                 proxied: ProxiedDocuments::new(tasks.clone()),
                 answers_audit,
+                is_read_only,
                 screening: Screening::new(switches, rules, waivers),
                 records: Records::default(),
                 rendered: byte_cache(cache_bytes, RenderWeighter),
@@ -234,10 +239,22 @@ impl Registry {
 
     /// For every change: it needs somebody who is known and who may know of the package. Asked before anything is looked
     /// up, or others could tell by the answer what is here, and have names of ours asked upstream.
-    fn authorize_changing(&self, caller: &Caller, name: &PackageName) -> Result<Author, Error> {
+    fn authorize_knowing(&self, caller: &Caller, name: &PackageName) -> Result<Author, Error> {
         let author = caller.author().ok_or(Error::SignInFirst)?;
         self.authorize(caller, Action::Read, name, &[])?;
         Ok(author)
+    }
+
+    /// As [`Registry::authorize_knowing`], for a change of the package itself, before any of its bytes are taken in.
+    fn authorize_changing(&self, caller: &Caller, name: &PackageName) -> Result<Author, Error> {
+        let author = self.authorize_knowing(caller, name)?;
+        self.require_writable()?;
+        Ok(author)
+    }
+
+    /// Refuses changes of packages where the settings do.
+    fn require_writable(&self) -> Result<(), Error> {
+        if self.inner.is_read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// For what concerns no package: using the registry needs an account where the settings say so.

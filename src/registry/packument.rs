@@ -197,8 +197,12 @@ impl Registry {
         self.off_thread(bytes.len(), move || {
             let links = render::Links { base: &base, name: &packument.name };
             let judgement = packument.judged.as_ref().map(|judged| &judged.judgement);
+            let render = match packument.origin {
+                Origin::Hosted => render::hosted_packument,
+                Origin::Upstream { .. } => render::packument,
+            };
             let rendered = match judgement.filter(|judgement| !judgement.withheld.is_empty()) {
-                None => render::packument(&bytes, packument.form, links, None),
+                None => render(&bytes, packument.form, links, None),
                 Some(judgement) => {
                     let selection = render::Selection {
                         leaves_out: &|number| judgement.withheld.contains_key(number),
@@ -206,7 +210,7 @@ impl Registry {
                         newest: judgement.newest_offered,
                         restrictions: &judgement.restrictions(&packument.name),
                     };
-                    render::packument(&bytes, packument.form, links, Some(&selection))
+                    render(&bytes, packument.form, links, Some(&selection))
                 }
             };
             rendered.map(Bytes::from).map_err(|_| Error::Damaged)

@@ -203,6 +203,10 @@ impl Registry {
             if !others_are_old {
                 return Err(TWO_NEW);
             }
+            if head.is_copy {
+                // The original lives on where it was copied from.
+                self.require_free_upstream(name).await?;
+            }
             return self.confirmed(caller, action, name).await;
         }
         if !others.is_empty() {
@@ -217,16 +221,19 @@ impl Registry {
         if let Some(other) = collision {
             return Err(Error::NameCollides { name: name.clone(), other });
         }
-        // A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how
-        // dependency confusion begins.
-        if let Route::Upstream(upstream) = self.inner.sources.route(name) {
-            match self.vouched_document(upstream, name, crate::npm::Form::Abbreviated).await {
-                Ok(_) => return Err(Error::NameTakenUpstream(name.clone())),
-                Err(Error::PackageNotFound(_)) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        self.require_free_upstream(name).await?;
         self.confirmed(caller, Action::Create, name).await
+    }
+
+    /// A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how dependency
+    /// confusion begins.
+    async fn require_free_upstream(&self, name: &PackageName) -> Result<(), Error> {
+        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Ok(()) };
+        match self.vouched_document(upstream, name, crate::npm::Form::Abbreviated).await {
+            Ok(_) => Err(Error::NameTakenUpstream(name.clone())),
+            Err(Error::PackageNotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn inspect(&self, mut upload: Upload, digests: Digests) -> Result<Staged, Error> {

@@ -421,8 +421,8 @@ impl Registry {
 /// What the index holds of a package: its latest version. `None` for one that has no version to show.
 fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
     let document = HostedPackument::parse(stored).ok()?;
-    let number = document.dist_tags().get("latest")?;
-    let version: Map<String, Value> = serde_json::from_str(document.version(number)?.get()).ok()?;
+    let number = document.shown_version()?;
+    let version: Map<String, Value> = serde_json::from_str(document.version(&number)?.get()).ok()?;
     let text = |key: &str| version.get(key).and_then(Value::as_str).map(ToOwned::to_owned);
     let text_or =
         |key: &str, inner: &str| text(key).or_else(|| version.get(key)?.get(inner)?.as_str().map(ToOwned::to_owned));
@@ -437,7 +437,6 @@ fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
     };
     Some(SearchEntry {
         name: name.clone(),
-        version: number.clone(),
         description: text("description").unwrap_or_default(),
         keywords,
         author: text_or("author", "name"),
@@ -453,8 +452,9 @@ fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
             repository: text_or("repository", "url"),
             bugs: text_or("bugs", "url"),
         },
-        modified: document.published_at(number).unwrap_or(Timestamp::from_millis(0)),
+        modified: document.published_at(&number).unwrap_or(Timestamp::from_millis(0)),
         deprecated: version.get("deprecated").is_some_and(|value| value.as_str().is_some_and(|text| !text.is_empty())),
         unstable: number.starts_with("0."),
+        version: number,
     })
 }

@@ -104,7 +104,8 @@ type Started = Result<Start, Arc<Error>>;
 pub(super) struct Transfers {
     running: Arc<Mutex<HashMap<Key, Transfer>>>,
     starts: SingleFlight<Key, Started>,
-    hosted: Cache<(PackageName, Version), (String, Key)>,
+    /// By package and number as it was asked for; with the revision that said so.
+    hosted: Cache<(PackageName, String), (String, Key)>,
 }
 
 /// What an upstream's document says of a version's tarball.
@@ -143,40 +144,48 @@ impl Registry {
         let head = self.hosted_head_within(name, TARBALL_HEAD_AGE.max(self.inner.fresh)).await?;
         self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
         let number = render::version_in_file_name(name, file).ok_or_else(not_found)?;
-        let version: Version = number.parse().map_err(|_| not_found())?;
-        if let Some(head) = head {
+        let parsed = number.parse::<Version>();
+        if let Some(head) = &head {
             let judged = self.judged_hosted(name, &head.revision).await?;
-            require_offered(judged.as_ref(), name, &version.to_string())?;
-            let key = self.hosted_tarball_key(name, &version, &head.revision).await?.ok_or_else(not_found)?;
-            return self.kept_tarball(&key).await?.ok_or_else(not_found);
+            let judged_as = parsed.as_ref().map_or_else(|_| number.to_owned(), ToString::to_string);
+            require_offered(judged.as_ref(), name, &judged_as)?;
+            let key = self.hosted_tarball_key(name, number, &head.revision).await?.ok_or_else(not_found)?;
+            // Of an older system's document it is not known that its tarballs are there.
+            let kept = if head.is_older { self.kept_if_there(&key).await? } else { self.kept_tarball(&key).await? };
+            match kept {
+                Some(kept) => return Ok(kept),
+                // The tarballs of a copy are where the copy was made.
+                None if head.is_copy => {}
+                None => return Err(not_found()),
+            }
         }
+        let version = parsed.map_err(|_| not_found())?;
         let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(not_found()) };
         self.proxied_tarball(upstream, name, number, &version, not_found).await
     }
 
-    async fn hosted_tarball_key(
-        &self,
-        name: &PackageName,
-        version: &Version,
-        revision: &str,
-    ) -> Result<Option<Key>, Error> {
-        let id = (name.clone(), version.clone());
+    /// The key of a hosted version's tarball. The number is looked for as it was asked for, since an older system's
+    /// documents have numbers that are no versions, then as everybody spells it.
+    async fn hosted_tarball_key(&self, name: &PackageName, number: &str, revision: &str) -> Result<Option<Key>, Error> {
+        let id = (name.clone(), number.to_owned());
         if let Some((known, key)) = self.inner.transfers.hosted.get(&id)
             && known == revision
         {
             return Ok(Some(key));
         }
         let stored = self.hosted_document(name).await?;
-        let (name, version) = id.clone();
+        let (name, asked) = id.clone();
         let key = self
             .off_thread(stored.len(), move || {
                 let document = HostedPackument::parse(&stored)?;
-                let number = version.to_string();
-                let key = match document.tarball_digest(&number) {
-                    Some(digest) => Some(keys::tarball(&name, &version, digest)),
-                    None => document.version(&number).map(|_| keys::legacy_tarball(&name, &version)),
-                };
-                Ok(key)
+                let version = asked.parse::<Version>().ok();
+                let spellings = [Some(asked), version.as_ref().map(ToString::to_string)];
+                let found = spellings.into_iter().flatten().find(|number| document.version(number).is_some());
+                let Some(number) = found else { return Ok(None) };
+                Ok(match (document.tarball_digest(&number), version) {
+                    (Some(digest), Some(version)) => Some(keys::tarball(&name, &version, digest)),
+                    _ => keys::legacy_tarball(&name, &number),
+                })
             })
             .await?;
         if let Some(key) = &key {

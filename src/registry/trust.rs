@@ -40,7 +40,7 @@ impl Registry {
 
     /// Whether the package is there, if the caller may.
     async fn authorize_administering(&self, caller: &Caller, name: &PackageName) -> Result<bool, Error> {
-        self.authorize_changing(caller, name)?;
+        self.authorize_knowing(caller, name)?;
         let head = self.hosted_head(name).await?;
         let owners = head.as_ref().map_or(&[][..], |head| &head.owners);
         if head.is_none() {

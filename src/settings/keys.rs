@@ -9,7 +9,9 @@ use toml::Value;
 use url::Url;
 
 use super::rules::rules;
-use super::{AdvisorySource, Auto, DEFAULT_UPSTREAM, GitHub, RegistrationSetting, Settings, UpstreamSettings};
+use super::{
+    AdvisorySource, Auto, DEFAULT_UPSTREAM, GitHub, ReadOnly, RegistrationSetting, Settings, UpstreamSettings,
+};
 use crate::advisories::Severity;
 use crate::auth::{IssuerKind, IssuerSettings, Registration};
 use crate::npm::Pattern;
@@ -296,6 +298,18 @@ pub static KEYS: &[KeyInfo] = &[
         "The folder where uploads to a bucket are staged; the system's folder for temporary files without it. Needs room for the largest tarballs that arrive at once.",
         |draft, _, value| {
             draft.bucket.staging = Some(text(value)?.into());
+            Ok(())
+        }
+    ),
+    key!(
+        "storage.read_only",
+        "\"auto\"",
+        "`true`: no package can be changed; reading, signing in and the cache of upstreams work. `false`: packages can be changed. `auto`: `true` where the bucket is named by the variable of codebox-npm (`bucket`), which may still be running; `false` elsewhere.",
+        |draft, _, value| {
+            draft.settings.storage.read_only = match value {
+                Value::String(word) if word == "auto" => ReadOnly::Auto,
+                other => ReadOnly::Set(boolean(other)?),
+            };
             Ok(())
         }
     ),

@@ -165,7 +165,7 @@ pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Lo
     }
     let (settings, missing) = draft.finish();
     mistakes.extend(missing.into_iter().map(|text| Mistake { text, origin: Origin::Default }));
-    if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged) }) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged), unused: Vec::new() }) } else { Err(mistakes) }
 }
 
 /// A value in one line.

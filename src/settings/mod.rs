@@ -102,6 +102,10 @@ pub struct Storage {
     pub bucket: Option<BucketSettings>,
     /// How old what is known of a hosted package may be, where other processes write too.
     pub fresh: Duration,
+    /// Whether packages may be changed, see [`Settings::is_read_only`].
+    pub read_only: ReadOnly,
+    /// The bucket was named by the variable of the older system (codebox-npm).
+    pub is_taken_over: bool,
 }
 
 impl Storage {
@@ -116,6 +120,24 @@ impl Storage {
     /// The same, for people.
     pub fn shown(&self) -> String {
         self.bucket.as_ref().map_or_else(|| self.directory.display().to_string(), BucketSettings::shown)
+    }
+}
+
+/// Whether packages may be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOnly {
+    /// Not while the bucket is known only by the older system's variable: it may still be in use there.
+    Auto,
+    /// As it was set.
+    Set(bool),
+}
+
+/// Decides it. What works for a new registry must not write into a bucket that another program believes to be its own,
+/// before somebody says so.
+fn is_read_only(setting: ReadOnly, is_taken_over: bool) -> bool {
+    match setting {
+        ReadOnly::Set(is_read_only) => is_read_only,
+        ReadOnly::Auto => is_taken_over,
     }
 }
 
@@ -212,7 +234,13 @@ impl Default for Settings {
                 max_connections: 4096,
                 idle: Duration::from_secs(30),
             },
-            storage: Storage { directory: PathBuf::from("holdfast-data"), bucket: None, fresh: Duration::ZERO },
+            storage: Storage {
+                directory: PathBuf::from("holdfast-data"),
+                bucket: None,
+                fresh: Duration::ZERO,
+                read_only: ReadOnly::Auto,
+                is_taken_over: false,
+            },
             cache: Cache { memory_bytes: 64 << 20 },
             redirect: None,
             redirect_lasts: Duration::from_mins(5),
@@ -253,6 +281,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every key with its value as text and its origin, in the order of the documentation.
     pub shown: Vec<Shown>,
+    /// Variables of the older system that are there and mean nothing yet.
+    pub unused: Vec<&'static str>,
 }
 
 /// A line of `holdfast config show`.
@@ -304,6 +334,7 @@ impl Settings {
         }
         // Before our own variables and after the file: who moves here sets ours one after the other.
         layers.extend(older_system::layer(&environment));
+        let unused = older_system::unused(&environment);
         layers.push(Layer::environment(environment));
         layers.push(Layer::flags(&flags.values));
         // The data directory is itself a setting, so what it remembers is looked up last and put first.
@@ -317,6 +348,7 @@ impl Settings {
         layers.splice(0..0, home.defaults());
         let mut loaded = layers::merge(layers, mistakes)?;
         loaded.settings.server.home = home;
+        loaded.unused = unused;
         older_system::finish(&mut loaded.settings, &loaded.shown);
         let mut mistakes: Vec<Mistake> = match loaded.settings.access_policy() {
             Ok(_) => Vec::new(),
@@ -336,7 +368,17 @@ impl Settings {
 
     /// When clients fetch tarballs from the bucket.
     pub fn redirects(&self) -> Redirects {
-        Redirects { to: self.redirect.unwrap_or(Redirect::Never), lasts: self.redirect_lasts }
+        let usual = match self.server.home {
+            Home::Machine => Redirect::Never,
+            // What leaves a function has to fit into 6 MB.
+            Home::Lambda => Redirect::Always,
+        };
+        Redirects { to: self.redirect.unwrap_or(usual), lasts: self.redirect_lasts }
+    }
+
+    /// Whether packages may not be changed. Accounts, tokens and what is kept of upstreams are no packages.
+    pub fn is_read_only(&self) -> bool {
+        is_read_only(self.storage.read_only, self.storage.is_taken_over)
     }
 
     /// How strangers may make an account.
@@ -522,6 +564,18 @@ mod tests {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
         assert_eq!(mistakes.len(), 5, "{text}");
+    }
+
+    #[test]
+    fn a_bucket_of_another_program_is_read_only_until_somebody_says_otherwise() {
+        for (setting, is_taken_over, expected) in [
+            (ReadOnly::Auto, false, false),
+            (ReadOnly::Auto, true, true),
+            (ReadOnly::Set(false), true, false),
+            (ReadOnly::Set(true), false, true),
+        ] {
+            assert_eq!(is_read_only(setting, is_taken_over), expected, "{setting:?} {is_taken_over}");
+        }
     }
 
     #[test]

@@ -12,29 +12,51 @@ use crate::npm::Pattern;
 const MARKS: [&str; 2] = ["githubClientId", "CODEBOX_GITHUB_CLIENT_ID"];
 
 /// Its other variables, each in both spellings, and our setting.
-const MEANINGS: [(&str, &str, &str); 6] = [
+const MEANINGS: [(&str, &str, &str); 8] = [
     ("githubClientId", "CODEBOX_GITHUB_CLIENT_ID", "github.client_id"),
     ("githubSecret", "CODEBOX_GITHUB_SECRET", "github.client_secret"),
     ("githubUrl", "CODEBOX_GITHUB_URL", "github.api_url"),
     ("registry", "CODEBOX_REGISTRY", "upstreams.default.url"),
     ("apiEndpoint", "CODEBOX_API_ENDPOINT", "server.public_url"),
     ("admins", "CODEBOX_ADMINS", "access.admins"),
+    ("bucket", "CODEBOX_BUCKET", "storage.url"),
+    ("region", "CODEBOX_REGION", "storage.region"),
 ];
+
+/// Its variables that mean nothing here yet.
+const UNUSED: [&str; 5] = ["clientId", "secret", "logTopic", "CODEBOX_INSIGHTS_CLIENT_ID", "CODEBOX_INSIGHTS_SECRET"];
+
+/// Whether the environment is the older system's.
+fn is_there(environment: &[(String, String)]) -> bool {
+    MARKS.iter().any(|mark| value(environment, mark).is_some())
+}
+
+fn value<'a>(environment: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let found = environment.iter().find(|(found, value)| found == name && !value.trim().is_empty());
+    found.map(|(_, value)| value.trim())
+}
+
+/// The variables that are there and mean nothing yet.
+pub(super) fn unused(environment: &[(String, String)]) -> Vec<&'static str> {
+    let set = UNUSED.into_iter().filter(|name| value(environment, name).is_some());
+    if is_there(environment) { set.collect() } else { Vec::new() }
+}
 
 /// The settings that its variables stand for; nothing where there are none.
 pub(super) fn layer(environment: &[(String, String)]) -> Option<Layer> {
-    let value = |name: &str| {
-        environment
-            .iter()
-            .find(|(found, value)| found == name && !value.trim().is_empty())
-            .map(|(_, value)| value.trim())
-    };
-    MARKS.iter().find_map(|mark| value(mark))?;
+    if !is_there(environment) {
+        return None;
+    }
+    let value = |name| value(environment, name);
     let mut values = Vec::new();
     for (short, long, key) in MEANINGS {
         for name in [short, long] {
             let Some(found) = value(name) else { continue };
-            let text = if key == "access.admins" { principals(found) } else { found.to_owned() };
+            let text = match key {
+                "access.admins" => principals(found),
+                "storage.url" => format!("s3://{found}"),
+                _ => found.to_owned(),
+            };
             values.push((key, text, Origin::Environment(name.to_owned())));
             break;
         }
@@ -54,13 +76,14 @@ fn principals(names: &str) -> String {
     names.map(|name| format!("github:user/{name}")).collect::<Vec<_>>().join(",")
 }
 
-/// There only administrators could change anything. A rule for all packages takes that rule's place.
+/// There only administrators could change anything. A rule for all packages takes that rule's place. And a bucket that is
+/// known by its variable may still be in use there.
 pub(super) fn finish(settings: &mut Settings, shown: &[Shown]) {
-    let came_along = |names: [&str; 2]| {
-        shown.iter().any(|line| line.key == "access.admins" && names.contains(&line.origin.as_str()))
-    };
+    let came_along =
+        |key: &str, names: [&str; 2]| shown.iter().any(|line| line.key == key && names.contains(&line.origin.as_str()));
+    settings.storage.is_taken_over = came_along("storage.url", ["bucket", "CODEBOX_BUCKET"]);
     let has_own = settings.access.rules.iter().any(|rule| rule.pattern == Pattern::Any);
-    if came_along(["admins", "CODEBOX_ADMINS"]) && !has_own {
+    if came_along("access.admins", ["admins", "CODEBOX_ADMINS"]) && !has_own {
         let mut rule = Rule::new(Pattern::Any);
         rule.principals.insert(Action::Publish, Vec::new());
         settings.access.rules.push(rule);
@@ -82,7 +105,17 @@ mod tests {
     #[test]
     fn the_older_systems_variables_are_understood() {
         for names in [
-            ["githubClientId", "githubSecret", "githubUrl", "registry", "admins", "restrictedOrgs", "apiEndpoint"],
+            [
+                "githubClientId",
+                "githubSecret",
+                "githubUrl",
+                "registry",
+                "admins",
+                "restrictedOrgs",
+                "apiEndpoint",
+                "bucket",
+                "region",
+            ],
             [
                 "CODEBOX_GITHUB_CLIENT_ID",
                 "CODEBOX_GITHUB_SECRET",
@@ -91,6 +124,8 @@ mod tests {
                 "CODEBOX_ADMINS",
                 "CODEBOX_RESTRICTED_ORGS",
                 "CODEBOX_API_ENDPOINT",
+                "CODEBOX_BUCKET",
+                "CODEBOX_REGION",
             ],
         ] {
             let values = [
@@ -101,6 +136,8 @@ mod tests {
                 "Ann, bob",
                 "Acme, other",
                 "https://x.example/prod/registry",
+                "npm-prod",
+                "eu-west-1",
             ];
             let settings = load(&names.into_iter().zip(values).collect::<Vec<_>>()).unwrap();
             let github = settings.github.as_ref().unwrap();
@@ -112,7 +149,38 @@ mod tests {
             assert_eq!(admins, ["github:user/ann", "github:user/bob"]);
             assert_eq!(settings.access.rules[0].principals[&Action::Publish], Vec::new());
             assert!(!settings.anonymous_may_read());
+            let bucket = settings.storage.bucket.as_ref().unwrap();
+            assert_eq!(bucket.address.to_string(), "s3://npm-prod");
+            assert_eq!(bucket.region.as_deref(), Some("eu-west-1"));
+            assert!(settings.is_read_only());
         }
+    }
+
+    #[test]
+    fn a_bucket_of_the_older_system_is_read_only_until_it_is_said_otherwise() {
+        let mark = ("githubClientId", "id");
+        let own = ("HOLDFAST__STORAGE__URL", "s3://other");
+        for (environment, expected) in [
+            (vec![mark, ("bucket", "b")], true),
+            (vec![mark, ("bucket", "b"), ("HOLDFAST__STORAGE__READ_ONLY", "false")], false),
+            (vec![mark, ("bucket", "b"), ("HOLDFAST__STORAGE__READ_ONLY", "auto")], true),
+            (vec![mark, ("bucket", "b"), own], false),
+            (vec![mark], false),
+            (vec![("bucket", "b")], false),
+            (vec![("HOLDFAST__STORAGE__READ_ONLY", "true")], true),
+        ] {
+            assert_eq!(load(&environment).unwrap().is_read_only(), expected, "{environment:?}");
+        }
+        assert!(load(&[("HOLDFAST__STORAGE__READ_ONLY", "perhaps")]).is_err());
+    }
+
+    #[test]
+    fn variables_without_a_meaning_are_told_and_are_no_mistake() {
+        let environment = [("githubClientId", "id"), ("clientId", "x"), ("secret", "y"), ("logTopic", "z")];
+        let owned = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(unused(&owned), ["clientId", "secret", "logTopic"]);
+        assert_eq!(unused(&owned[1..]), Vec::<&str>::new());
+        assert!(load(&environment).is_ok());
     }
 
     #[test]

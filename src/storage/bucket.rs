@@ -162,11 +162,7 @@ impl Bucket {
 
     async fn get(&self, key: &Key, options: GetOptions) -> Result<GetResult, Error> {
         let path = self.path(key)?;
-        self.limited(0, self.objects.get_opts(&path, options)).await.map_err(|error| match Error::from(error) {
-            // No answer to a question.
-            Error::Exists => Error::Unavailable(io::ErrorKind::Other.into()),
-            error => error,
-        })
+        self.limited(0, self.objects.get_opts(&path, options)).await.map_err(|error| no_conflict(error.into()))
     }
 
     /// The whole object and which state it is.
@@ -177,16 +173,23 @@ impl Bucket {
     }
 
     /// The object if it is another than the one that was seen, in one conditional request.
-    pub(super) async fn snapshot_unless(&self, key: &Key, known: &Stamp) -> Result<Option<Snapshot>, Error> {
+    pub(super) async fn snapshot_unless(
+        &self,
+        key: &Key,
+        seen: Option<&Stamp>,
+        most_bytes: u64,
+    ) -> Result<Option<Snapshot>, Error> {
         let path = self.path(key)?;
-        let options = GetOptions { if_none_match: known.etag.clone(), ..GetOptions::default() };
+        let if_none_match = seen.and_then(|seen| seen.etag.clone());
+        let options = GetOptions { if_none_match, ..GetOptions::default() };
         match self.limited(0, self.objects.get_opts(&path, options)).await {
+            Ok(result) if result.meta.size > most_bytes => Err(Error::TooLarge),
             Ok(result) => {
                 let stamp = Stamp::of(&result.meta, &result.attributes);
                 Ok(Some(Snapshot { bytes: result.bytes().await?, stamp }))
             }
             Err(object_store::Error::NotModified { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(no_conflict(error.into())),
         }
     }
 
@@ -479,6 +482,14 @@ impl Reading {
 
 fn path_of_folder(folder: &str) -> Option<Path> {
     Path::parse(folder.trim_end_matches('/')).ok().filter(|path| !path.as_ref().is_empty())
+}
+
+/// A conflict is no answer to a question.
+fn no_conflict(error: Error) -> Error {
+    match error {
+        Error::Exists => Error::Unavailable(io::ErrorKind::Other.into()),
+        error => error,
+    }
 }
 
 /// A name for one write, random.

@@ -20,6 +20,9 @@ pub enum Error {
     /// The store does not let us: credentials or rights are missing.
     #[error("the storage refuses access")]
     Denied(#[source] io::Error),
+    /// The object is larger than its reader takes.
+    #[error("the object is too large")]
+    TooLarge,
     /// Another process owns the directory.
     #[error("another process is using this data directory")]
     Locked,

@@ -75,8 +75,16 @@ impl Local {
     }
 
     pub(super) fn read(&self, key: &Key) -> Result<Bytes, Error> {
+        self.read_within(key, u64::MAX)
+    }
+
+    pub(super) fn read_within(&self, key: &Key, most_bytes: u64) -> Result<Bytes, Error> {
         let mut file = File::open(self.path(key)).map_err(not_found_below_a_file)?;
-        let mut bytes = Vec::with_capacity(usize::try_from(file.metadata()?.len()).unwrap_or(0));
+        let size = file.metadata()?.len();
+        if size > most_bytes {
+            return Err(Error::TooLarge);
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         // A directory opens well and cannot be read.
         file.read_to_end(&mut bytes).map_err(not_found_below_a_file)?;
         Ok(bytes.into())

@@ -174,18 +174,25 @@ impl Store {
         }
     }
 
-    /// The object if it is not in the state that was seen; one request that moves no bytes where it is. A directory does
-    /// not tell states apart and always gives the object.
+    /// The object, unless it is in the state that was seen, which a bucket tells in one request that moves no bytes. A
+    /// directory does not tell states apart and always gives the object.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it is gone.
-    pub async fn snapshot_unless(&self, key: &Key, seen: &Stamp) -> Result<Option<Snapshot>, Error> {
+    /// [`Error::NotFound`] when it is gone, [`Error::TooLarge`] when it has more than `most_bytes`.
+    pub async fn snapshot_unless(
+        &self,
+        key: &Key,
+        seen: Option<&Stamp>,
+        most_bytes: u64,
+    ) -> Result<Option<Snapshot>, Error> {
+        self.count_read();
         match &self.backend {
-            Backend::Directory(_) => self.snapshot(key).await.map(Some),
-            Backend::Bucket(bucket) => {
-                self.count_read();
-                bucket.snapshot_unless(key, seen).await
+            Backend::Directory(local) => {
+                let (local, key) = (Arc::clone(local), key.clone());
+                let bytes = blocking(move || local.read_within(&key, most_bytes)).await?;
+                Ok(Some(Snapshot { bytes, stamp: Stamp::default() }))
             }
+            Backend::Bucket(bucket) => bucket.snapshot_unless(key, seen, most_bytes).await,
         }
     }
 

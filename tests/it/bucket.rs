@@ -323,11 +323,12 @@ async fn a_state_that_was_seen_is_not_sent_again() {
     let store = store(&server).await;
     store.create(&key(), "one".into()).await.unwrap();
     let seen = store.snapshot(&key()).await.unwrap();
-    assert!(store.snapshot_unless(&key(), &seen.stamp).await.unwrap().is_none());
+    assert!(store.snapshot_unless(&key(), Some(&seen.stamp), 100).await.unwrap().is_none());
     store.put(&key(), "two".into(), Durability::Synced).await.unwrap();
-    assert_eq!(store.snapshot_unless(&key(), &seen.stamp).await.unwrap().unwrap().bytes, "two");
+    assert_eq!(store.snapshot_unless(&key(), Some(&seen.stamp), 100).await.unwrap().unwrap().bytes, "two");
+    assert!(matches!(store.snapshot_unless(&key(), None, 2).await, Err(Error::TooLarge)));
     store.delete(&key()).await.unwrap();
-    assert!(matches!(store.snapshot_unless(&key(), &seen.stamp).await, Err(Error::NotFound)));
+    assert!(matches!(store.snapshot_unless(&key(), Some(&seen.stamp), 100).await, Err(Error::NotFound)));
     assert!(matches!(store.delete(&key()).await, Err(Error::NotFound)));
 }
 

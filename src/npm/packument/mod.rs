@@ -6,13 +6,22 @@
 //! Invariants after every change: `dist-tags.latest` exists while a version exists; every tag names a version that is
 //! there; `time` keeps every version ever published, so that no number is used twice; `_rev` is fresh.
 
+mod older;
+
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub use older::{Attachment, Findings, FoundTarball, Plan, PlannedVersion, revision_of};
+
 use super::{DistTag, PackageName, RawObject, Timestamp, Version};
+
+/// The owner of packages whose owners nobody knows. No account may have a colon in its name, so only administrators, and
+/// those whom a rule names, may change such a package.
+const NOBODY: &str = ":nobody";
 
 /// npm's registry truncates readmes to this.
 pub const MAX_README_BYTES: usize = 64 * 1024;
@@ -80,6 +89,12 @@ struct Notes {
     /// Version to the digest in its tarball's key. A version that is absent here has an older system's tarball.
     #[serde(default)]
     tarballs: BTreeMap<String, String>,
+    /// The document is a copy of another registry's, and its tarballs are there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    copied: bool,
+    /// The tarballs that an older system left were compared with what the document says of them, and are right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    checked: bool,
 }
 
 /// The parts of a packument that decisions are made from, without its versions.
@@ -89,10 +104,14 @@ pub struct Head {
     pub revision: String,
     /// `time.modified`.
     pub modified: Option<Timestamp>,
-    /// Names of the maintainers.
+    /// Names of the maintainers. Of a package that is there and has none, a name that nobody can have.
     pub owners: Vec<String>,
     /// False for the mark that a wholly unpublished package leaves.
     pub exists: bool,
+    /// As an older system wrote it: the first change has to take it over.
+    pub is_older: bool,
+    /// A copy of another registry's document, whose tarballs are there.
+    pub is_copy: bool,
 }
 
 /// A new version, ready to be added.
@@ -115,6 +134,8 @@ pub struct Publication {
 /// A stored packument, open for changes.
 #[derive(Debug)]
 pub struct HostedPackument<'a> {
+    /// The bytes that were read, of a document that an older system wrote.
+    older: Option<&'a [u8]>,
     document: RawObject<'a>,
     versions: RawObject<'a>,
     dist_tags: BTreeMap<String, String>,
@@ -132,6 +153,7 @@ impl<'a> HostedPackument<'a> {
         document.put_text("name", name.as_str());
         let time = Map::from_iter([("created".to_owned(), Value::from(now.to_string()))]);
         Self {
+            older: None,
             document,
             versions: RawObject::default(),
             dist_tags: BTreeMap::new(),
@@ -161,6 +183,7 @@ impl<'a> HostedPackument<'a> {
             },
         };
         Ok(Self {
+            older: document.get("_holdfast").is_none().then_some(stored),
             versions: member(&document, "versions")?,
             dist_tags: member(&document, "dist-tags")?,
             time,
@@ -172,17 +195,31 @@ impl<'a> HostedPackument<'a> {
 
     /// What decisions are made from.
     pub fn head(&self) -> Head {
+        let (exists, is_copy) = (!self.versions.is_empty(), self.is_copy());
+        // Who owns the original elsewhere owns nothing here.
+        let owners = match self.maintainers.as_slice() {
+            [] if !exists => Vec::new(),
+            [] => vec![NOBODY.to_owned()],
+            _ if is_copy => vec![NOBODY.to_owned()],
+            known => known.iter().map(|maintainer| maintainer.name.clone()).collect(),
+        };
         Head {
             revision: self.revision(),
             modified: self.time_of("modified"),
-            owners: self.maintainers.iter().map(|maintainer| maintainer.name.clone()).collect(),
-            exists: !self.versions.is_empty(),
+            owners,
+            exists,
+            is_older: self.older.is_some(),
+            is_copy,
         }
     }
 
-    /// `_rev`, empty where an older system wrote none.
+    /// `_rev`. An older system wrote none, or left the one of another registry as it was whatever it changed, so what it
+    /// wrote is known by its bytes.
     pub fn revision(&self) -> String {
-        self.document.text("_rev").unwrap_or_default()
+        match self.older {
+            Some(stored) => revision_of(stored),
+            None => self.document.text("_rev").unwrap_or_default(),
+        }
     }
 
     /// The owners; of a package that was removed, the last ones.
@@ -305,6 +342,7 @@ impl<'a> HostedPackument<'a> {
         if self.versions.get(&number).is_none() {
             return Err(EditError::NoSuchVersion(number));
         }
+        self.drop_encoded_spellings(tag.as_str());
         self.dist_tags.insert(tag.as_str().to_owned(), number);
         self.mirror_latest();
         Ok(())
@@ -315,8 +353,14 @@ impl<'a> HostedPackument<'a> {
         if tag == "latest" {
             return Err(EditError::LatestTag);
         }
+        self.drop_encoded_spellings(tag);
         self.dist_tags.remove(tag);
         Ok(())
+    }
+
+    /// An older system kept tags as they stood in the address, percent-encoded. Such a tag is the tag that it spells.
+    fn drop_encoded_spellings(&mut self, tag: &str) {
+        self.dist_tags.retain(|known, _| known == tag || percent_decode_str(known).decode_utf8_lossy() != tag);
     }
 
     /// Sets the owners.
@@ -353,6 +397,7 @@ impl<'a> HostedPackument<'a> {
         for number in numbers {
             self.versions.remove(number);
             self.notes.tarballs.remove(number);
+            self.time.entry(number).or_insert_with(|| now.to_string().into());
         }
         self.dist_tags.retain(|_, number| self.versions.get(number).is_some());
         if !self.dist_tags.contains_key("latest")
@@ -418,8 +463,6 @@ impl<'a> HostedPackument<'a> {
         self.document.set("versions", &self.versions).map_err(damaged)?;
         self.document.set("time", &self.time).map_err(damaged)?;
         self.document.set("_holdfast", &self.notes).map_err(damaged)?;
-        // An older system kept the last tarball in here, as base64.
-        self.document.remove("_attachments");
         serde_json::to_vec(&self.document).map_err(damaged)
     }
 }
@@ -582,7 +625,6 @@ mod tests {
         assert!(document.publish(&publication("1.0.0", "latest"), now()).is_err());
         document.publish(&publication("1.1.0", "latest"), now()).unwrap();
         let stored = json(&document.into_stored("r", now()).unwrap());
-        assert!(stored.get("_attachments").is_none());
         assert_eq!(stored["versions"].as_object().unwrap().len(), 2);
     }
 

@@ -1,0 +1,131 @@
+//! `holdfast import`: taking over what another registry left in the store.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::{DataArgs, output, runtime};
+use crate::clock::Clock;
+use crate::settings::ReadOnly;
+use crate::storage::{self, OpenError, Store};
+use crate::takeover::{self, Copies, Progress, Report, VersionLine, Wish};
+
+/// Packages between two lines of progress, where they cannot be one line that changes.
+const PACKAGES_PER_LINE: usize = 100;
+
+/// Arguments of `holdfast import`.
+#[derive(Debug, Args)]
+pub(super) struct ImportArgs {
+    #[command(subcommand)]
+    from: From,
+    #[command(flatten)]
+    settings: DataArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum From {
+    /// Bring every document of codebox-npm into our form: tarballs out of them, times and digests into them
+    #[command(after_help = "\
+Nothing is lost: a document is written only after the tarballs that it held are known to lie in the store, and only if nobody
+changed it meanwhile. It can be stopped at any point and run again; what is done is passed over. Of a data directory the server
+must be stopped first; on a bucket it may run beside servers.
+
+The exit code is 0 when all is well, and 1 when the report names tarballs that are missing or wrong, or documents that cannot
+be read.
+
+Examples:
+  holdfast import codebox --dry-run           what would be done
+  holdfast import codebox --drop-frozen       copies of public packages make way for the upstream's documents")]
+    Codebox {
+        /// Only look, and say what would be done
+        #[arg(long)]
+        dry_run: bool,
+        /// Print the report as JSON
+        #[arg(long)]
+        json: bool,
+        /// Set copies of public packages aside (`-/set-aside/`), so that the upstream's documents are served again
+        #[arg(long, conflicts_with = "keep_frozen")]
+        drop_frozen: bool,
+        /// Keep copies of public packages as they are [default]
+        #[arg(long)]
+        keep_frozen: bool,
+    },
+}
+
+pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
+    let From::Codebox { dry_run, json, drop_frozen, keep_frozen } = arguments.from;
+    let settings = arguments.settings.load()?.settings;
+    anyhow::ensure!(
+        dry_run || settings.storage.read_only != ReadOnly::Set(true),
+        "`storage.read_only` is set: take it out of the settings, or look only with --dry-run"
+    );
+    let shown = settings.storage.shown();
+    let store = Store::at(&settings.storage.location()).map_err(|error| {
+        let advice = match error {
+            OpenError::Directory(storage::Error::Locked) => format!("a server runs on `{shown}`: stop it first"),
+            _ => format!("`{shown}` cannot be used"),
+        };
+        anyhow::Error::new(error).context(advice)
+    })?;
+    let wish = Wish { dry_run, copies: if drop_frozen { Copies::Drop } else { Copies::Keep } };
+    let clock = Clock::default();
+    let import = takeover::import(&store, &clock, wish, show_progress());
+    let report = runtime()?.block_on(import).map_err(|error| {
+        anyhow::Error::new(error).context("the import stopped; what is done stays done, run it again to go on")
+    })?;
+    if json {
+        output::json(&report)?;
+    } else {
+        output::data(&text(&report, drop_frozen || keep_frozen))?;
+    }
+    Ok(if report.has_problems() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One line that changes on a terminal, else a line now and then.
+fn show_progress() -> impl FnMut(Progress<'_>) {
+    let is_terminal = std::io::stderr().is_terminal();
+    move |Progress { done, of, name }| {
+        if is_terminal {
+            output::progress(&format!("{} of {of} packages: {name}", done + 1), done + 1 == of);
+        } else if done % PACKAGES_PER_LINE == 0 {
+            output::message(&format!("holdfast: {done} of {of} packages are done"));
+        }
+    }
+}
+
+/// The report for people. A choice about copies that was not made is asked for.
+fn text(report: &Report, has_chosen: bool) -> String {
+    let would = if report.dry_run { " would be" } else { "" };
+    let mut lines =
+        vec![format!("{} packages{would} taken over, {} need nothing.", report.upgraded.len(), report.already)];
+    let mut list = |title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            lines.push(format!("{} {title}:", items.len()));
+            lines.extend(items.iter().map(|item| format!("  {item}")));
+        }
+    };
+    let versions =
+        |listed: &[VersionLine]| listed.iter().map(|line| format!("{}@{}", line.name, line.version)).collect();
+    let copies = |dropped| {
+        report
+            .copies
+            .iter()
+            .filter(move |line| line.dropped == dropped)
+            .map(|line| line.name.clone())
+            .collect::<Vec<_>>()
+    };
+    list(&format!("tarballs that only their document had{would} saved"), versions(&report.saved_tarballs));
+    list(
+        &format!("copies of public packages{would} set aside; the upstream's documents are served in their place"),
+        copies(true),
+    );
+    let choice = if has_chosen { "" } else { " (--drop-frozen sets them aside, --keep-frozen says that they stay)" };
+    list(&format!("copies of public packages{would} kept{choice}"), copies(false));
+    list("versions without a tarball anywhere", versions(&report.missing_tarballs));
+    list("versions whose tarball is not what the document says; clients refuse it", versions(&report.wrong_tarballs));
+    let unreadable = report.unreadable.iter().map(|line| format!("{}: {}", line.key, line.why)).collect();
+    list("documents that cannot be read, left alone", unreadable);
+    list("objects that belong to no package, left alone", report.foreign.clone());
+    lines.join("\n")
+}
