@@ -15,7 +15,7 @@ use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings};
 use crate::storage::{self, Store};
-use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_swept};
+use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_swept, keep_waivers};
 use crate::upstream::{self, Upstream};
 
 /// The application. Cheap to clone.
@@ -113,7 +113,7 @@ impl App {
         let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&access))
             .map_err(StartError::GitHub)?;
         let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
-        let keeping = store.clone();
+        let (keeping, is_shared) = (store.clone(), store.is_shared());
         let registry = Registry::new(registry::Parts {
             auth,
             access,
@@ -133,7 +133,9 @@ impl App {
         });
         keepers.spawn({
             let (registry, stop) = (registry.clone(), stop.clone());
-            async move { registry.keep_index(opened == Opened::Fresh, stop).await }
+            // A function lists when it is asked for what is listed.
+            let lists = settings.server.home == Home::Machine;
+            async move { registry.keep_index(opened == Opened::Fresh, lists, stop).await }
         });
         let rules = RulesKeeper::new(registry.clone(), Arc::new(settings.clone()), clock.clone());
         let advisories = AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone());
@@ -142,6 +144,9 @@ impl App {
                 keepers.spawn(rules.keep(stop.clone()));
                 keepers.spawn(advisories.keep(stop.clone()));
                 keepers.spawn(keep_swept(registry.clone(), stop.clone()));
+                if is_shared {
+                    keepers.spawn(keep_waivers(registry.clone(), stop.clone()));
+                }
                 None
             }
             Home::Lambda => {

@@ -227,6 +227,11 @@ pub fn stars(user: &str) -> Key {
     Key(format!("-/stars/{}.json", bounded(hex(user.as_bytes()))))
 }
 
+/// An answer that a function cannot carry, for its client to fetch; by the SHA-256 of its bytes. Goes after a day.
+pub fn handed_over(hash: &str) -> Key {
+    Key(format!("-/uploads/answer-{hash}"))
+}
+
 /// Sorts after all that npm reserves and before all packages: `0` comes right after `/`.
 pub fn last_reserved() -> Key {
     Key("-0".to_owned())

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
 use tokio::sync::OnceCell;
 
 use super::screening::ASK_AGAIN;
-use super::search::OLDEST_ANSWER;
 use super::{Error, Registry};
 use crate::keys;
 use crate::npm::signature::{self, Signature, SigningKey};
@@ -20,6 +19,8 @@ use crate::upstream::{self, Upstream};
 
 /// Records remembered; most are some hundred bytes.
 const REMEMBERED: usize = 50_000;
+/// How old a record may be where other processes write too: what one has delivered, the others know after this.
+const RECORD_AGE: Duration = Duration::from_mins(1);
 /// How long an upstream's keys are used without asking again.
 const KEYS_LAST: Duration = Duration::from_hours(1);
 /// Hosted names that are compared with; more would cost more than they tell.
@@ -30,7 +31,7 @@ pub(super) type RecordId = (Arc<str>, PackageName);
 
 /// What is in memory of all that.
 pub(super) struct Records {
-    of_packages: Cache<RecordId, Arc<Record>>,
+    of_packages: Cache<RecordId, KnownRecord>,
     /// Held from a change of a record until it is in memory, so that memory does not fall behind.
     locks: KeyedLocks<RecordId>,
     names_in_use: OnceCell<RwLock<BTreeSet<String>>>,
@@ -50,6 +51,13 @@ impl Default for Records {
     }
 }
 
+/// A record, and when it was read.
+#[derive(Debug, Clone)]
+struct KnownRecord {
+    record: Arc<Record>,
+    read_at: Instant,
+}
+
 pub(super) fn id_of(upstream: &Upstream, name: &PackageName) -> RecordId {
     (upstream.shared_cache_name(), name.clone())
 }
@@ -58,17 +66,22 @@ impl Registry {
     /// What is remembered of a package; an empty record for one that nobody has asked for.
     pub(super) async fn record(&self, upstream: &Upstream, name: &PackageName) -> Result<Arc<Record>, Error> {
         let id = id_of(upstream, name);
-        if let Some(record) = self.inner.records.of_packages.get(&id) {
-            return Ok(record);
+        let is_good = |known: &KnownRecord| !self.inner.store.is_shared() || known.read_at.elapsed() < RECORD_AGE;
+        if let Some(known) = self.inner.records.of_packages.get(&id).filter(is_good) {
+            return Ok(known.record);
         }
+        // Behind a change under way, so as not to take the place of what it puts into memory.
+        let _held = self.inner.records.locks.lock(&id).await;
+        if let Some(known) = self.inner.records.of_packages.get(&id).filter(is_good) {
+            return Ok(known.record);
+        }
+        let read_at = Instant::now();
         let record = match self.inner.store.read(&keys::record(&id.0, name)).await {
             Ok(bytes) => Arc::new(serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?),
             Err(storage::Error::NotFound) => Arc::default(),
             Err(error) => return Err(error.into()),
         };
-        // Not in the place of what a change has put there since.
-        let Ok(record) =
-            self.inner.records.of_packages.get_or_insert_with(&id, || Ok::<_, std::convert::Infallible>(record));
+        self.inner.records.of_packages.insert(id, KnownRecord { record: Arc::clone(&record), read_at });
         Ok(record)
     }
 
@@ -97,7 +110,8 @@ impl Registry {
             })
             .await?;
         let record = Arc::new(changed);
-        self.inner.records.of_packages.insert(id, Arc::clone(&record));
+        let known = KnownRecord { record: Arc::clone(&record), read_at: Instant::now() };
+        self.inner.records.of_packages.insert(id, known);
         Ok(record)
     }
 
@@ -243,8 +257,12 @@ impl Registry {
     /// for, and kept up since.
     pub(super) async fn names_in_use(&self) -> Result<&RwLock<BTreeSet<String>>, Error> {
         let gather = || async {
-            self.refresh_index(OLDEST_ANSWER).await?;
-            let mut names = self.hosted_names(MAX_HOSTED_NAMES).await?;
+            let mut names = if self.inner.store.is_shared() {
+                let listed = self.listed_documents().await?;
+                listed.into_keys().take(MAX_HOSTED_NAMES).map(|name| name.as_str().to_owned()).collect()
+            } else {
+                self.hosted_names(MAX_HOSTED_NAMES).await?
+            };
             for upstream in self.inner.sources.upstreams() {
                 let mut listed = self.inner.store.list_folder(&keys::records(upstream.cache_name()));
                 while let Some(found) = listed.recv().await {

@@ -40,7 +40,7 @@ const READ_AT_ONCE: usize = 16;
 /// How often a bucket that others publish to is listed.
 const LISTED_AGAIN: Duration = Duration::from_mins(1);
 /// How old the index may be when it is asked, where nothing keeps it in the background.
-pub(super) const OLDEST_ANSWER: Duration = Duration::from_mins(2);
+const OLDEST_ANSWER: Duration = Duration::from_mins(2);
 /// Entries of a listing that are held at once.
 const LISTING_PAGE: usize = 500;
 
@@ -235,9 +235,12 @@ impl Registry {
 
     /// Keeps the index in step until told to stop, then once more. Run it as one task; `rebuild` when the index was
     /// made anew.
-    pub async fn keep_index(&self, rebuild: bool, stop: CancellationToken) {
+    ///
+    /// In a bucket others publish too: every process has an index of its own there, and with `lists` it compares it with
+    /// the documents every minute; without, when it is asked.
+    pub async fn keep_index(&self, rebuild: bool, lists: bool, stop: CancellationToken) {
         if self.inner.store.is_shared() {
-            return self.keep_shared_index(stop).await;
+            return self.keep_shared_index(lists, stop).await;
         }
         let was_cut_short = match self.inner.store.create(&keys::index_running(), Bytes::from_static(b"1")).await {
             Ok(()) => false,
@@ -271,17 +274,13 @@ impl Registry {
         }
     }
 
-    /// As [`Registry::keep_index`], where other processes publish too: every process has an index of its own, and compares
-    /// it with the documents every minute.
-    async fn keep_shared_index(&self, stop: CancellationToken) {
+    async fn keep_shared_index(&self, lists: bool, stop: CancellationToken) {
         loop {
-            let wait = match self.refresh_index(LISTED_AGAIN).await {
-                Ok(()) => LISTED_AGAIN,
-                Err(error) => {
-                    tracing::warn!(%error, "the packages could not all be listed for the search index");
-                    LISTED_AGAIN / 4
-                }
-            };
+            let mut wait = LISTED_AGAIN;
+            if lists && let Err(error) = self.refresh_index(LISTED_AGAIN).await {
+                tracing::warn!(%error, "the packages could not all be listed for the search index");
+                wait /= 4;
+            }
             let next = tokio::time::sleep(wait);
             tokio::pin!(next);
             loop {
@@ -310,6 +309,28 @@ impl Registry {
             return Ok(());
         }
         let began = Instant::now();
+        let states = self.listed_documents().await?;
+        let changed = states.iter().filter(|(name, state)| shared.states.get(*name) != Some(*state));
+        let gone = shared.states.keys().filter(|name| !states.contains_key(*name));
+        changed.map(|(name, _)| name).chain(gone).for_each(|name| self.inner.indexer.note(name.clone()));
+        let mut pending = self.inner.indexer.pending.subscribe();
+        while *pending.borrow_and_update() > 0 {
+            let batch = self.inner.indexer.take_batch();
+            if !batch.is_empty() {
+                if !self.index_batch(batch).await {
+                    return Err(Error::Interrupted);
+                }
+            } else if pending.changed().await.is_err() {
+                // Never: what others have taken, they end; the sender is as old as the registry.
+                return Err(Error::Interrupted);
+            }
+        }
+        *shared = Shared { states, listed_at: Some(began) };
+        Ok(())
+    }
+
+    /// The hosted packages of a bucket, as one list request for each thousand tells them, with the state of each document.
+    pub(super) async fn listed_documents(&self) -> Result<HashMap<PackageName, Option<String>>, Error> {
         let mut listed = self.inner.store.list_states_after(&keys::last_reserved());
         let mut states = HashMap::new();
         while let Some(found) = listed.recv().await {
@@ -318,20 +339,7 @@ impl Registry {
                 states.insert(name, found.etag);
             }
         }
-        let changed = states.iter().filter(|(name, state)| shared.states.get(*name) != Some(*state));
-        let gone = shared.states.keys().filter(|name| !states.contains_key(*name));
-        changed.map(|(name, _)| name).chain(gone).for_each(|name| self.inner.indexer.note(name.clone()));
-        loop {
-            let batch = self.inner.indexer.take_batch();
-            if batch.is_empty() {
-                break;
-            }
-            if !self.index_batch(batch).await {
-                return Err(Error::Interrupted);
-            }
-        }
-        *shared = Shared { states, listed_at: Some(began) };
-        Ok(())
+        Ok(states)
     }
 
     /// Waits until what was changed so far can be found. For tests and for a stop.

@@ -23,6 +23,7 @@ use super::source::Route;
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::keys::{self, Key};
+use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::HostedPackument;
 use crate::npm::{Form, Integrity, PackageName, RawObject, Version, render};
 use crate::policy::Origin;
@@ -227,6 +228,22 @@ impl Registry {
             Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => Err(not_found()),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
         }
+    }
+
+    /// Puts an answer into the bucket for its client to fetch, where it cannot be sent; `None` where the store has no links.
+    pub async fn hand_over(
+        &self,
+        bytes: Bytes,
+        content_type: &str,
+        content_encoding: Option<&str>,
+    ) -> Result<Option<Url>, Error> {
+        let lasts = self.inner.redirect.lasts;
+        let key = keys::handed_over(&sha256_hex(&bytes));
+        let Some(link) = self.inner.store.answer_link(&key, lasts, content_type, content_encoding).await? else {
+            return Ok(None);
+        };
+        self.inner.store.put(&key, bytes, Durability::Cache).await?;
+        Ok(Some(link))
     }
 
     fn redirects(&self) -> bool {

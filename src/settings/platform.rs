@@ -25,9 +25,16 @@ impl Home {
     pub(super) fn defaults(self) -> Option<Layer> {
         match self {
             Self::Machine => None,
-            // What is read there is CloudWatch's, which knows JSON.
             Self::Lambda => {
-                Some(Layer::of(vec![("log.json", "true".to_owned(), Origin::Environment(LAMBDA.to_owned()))]))
+                let defaults = [
+                    // What is read there is CloudWatch's, which knows JSON.
+                    ("log.json", "true"),
+                    // A function has seconds, and its bucket is near.
+                    ("storage.timeout_seconds", "3"),
+                    ("storage.idle_seconds", "3"),
+                ];
+                let origin = || Origin::Environment(LAMBDA.to_owned());
+                Some(Layer::of(defaults.map(|(key, value)| (key, value.to_owned(), origin())).to_vec()))
             }
         }
     }

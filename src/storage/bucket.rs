@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
-use object_store::signer::{Method, Signer};
+use object_store::signer::{Method, SignedUrlOptions, Signer};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _,
     PutMultipartOptions, PutPayload, UpdateVersion,
@@ -362,10 +362,17 @@ impl Bucket {
     }
 
     /// A link under which anybody may read an object for a while, or write it; `None` where the store has none.
-    pub(super) async fn link(&self, method: Method, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
+    pub(super) async fn link(
+        &self,
+        method: Method,
+        key: &Key,
+        lasts: Duration,
+        query: &[(&str, &str)],
+    ) -> Result<Option<Url>, Error> {
         let Some(signer) = &self.signer else { return Ok(None) };
         let path = self.path(key)?;
-        Ok(Some(self.limited(0, signer.signed_url(method, &path, lasts)).await?))
+        let options = SignedUrlOptions::new().with_query(query.iter().copied());
+        Ok(Some(self.limited(0, signer.signed_url_opts(method, &path, lasts, &options)).await?))
     }
 }
 

@@ -222,18 +222,38 @@ impl Store {
     /// A link under which anybody may read the object until it has ended, without asking us; `None` where the store has
     /// no such thing. Whether the object is there is not looked at.
     pub async fn reading_link(&self, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
-        self.link(Method::GET, key, lasts).await
+        self.link(Method::GET, key, lasts, &[]).await
+    }
+
+    /// As [`Store::reading_link`], for bytes that are an answer of their own: with these headers, where they are of S3.
+    pub async fn answer_link(
+        &self,
+        key: &Key,
+        lasts: Duration,
+        content_type: &str,
+        content_encoding: Option<&str>,
+    ) -> Result<Option<Url>, Error> {
+        let kind = ("response-content-type", content_type);
+        let encoding = content_encoding.map(|encoding| ("response-content-encoding", encoding));
+        let wanted: Vec<(&str, &str)> = std::iter::once(kind).chain(encoding).collect();
+        self.link(Method::GET, key, lasts, &wanted).await
     }
 
     /// A link under which anybody may write the object until it has ended. For keys that nothing trusts.
     pub async fn writing_link(&self, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
-        self.link(Method::PUT, key, lasts).await
+        self.link(Method::PUT, key, lasts, &[]).await
     }
 
-    async fn link(&self, method: Method, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
+    async fn link(
+        &self,
+        method: Method,
+        key: &Key,
+        lasts: Duration,
+        query: &[(&str, &str)],
+    ) -> Result<Option<Url>, Error> {
         match &self.backend {
             Backend::Directory(_) => Ok(None),
-            Backend::Bucket(bucket) => bucket.link(method, key, lasts).await,
+            Backend::Bucket(bucket) => bucket.link(method, key, lasts, query).await,
         }
     }
 

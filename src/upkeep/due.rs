@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{AdvisoryKeeper, RulesKeeper, rules, sweep};
 use crate::clock::Clock;
 use crate::npm::Timestamp;
@@ -11,6 +13,9 @@ use crate::registry::Registry;
 /// How often another process's refresh of the advisories is looked for.
 const FOLLOW: Duration = Duration::from_mins(5);
 
+/// How often another process's waivers are looked for.
+const WAIVERS: Duration = Duration::from_secs(10);
+
 /// What a server's tasks would do by themselves.
 pub struct Upkeep {
     registry: Registry,
@@ -18,6 +23,7 @@ pub struct Upkeep {
     rules: RulesKeeper,
     advisories: AdvisoryKeeper,
     rules_due: Due,
+    waivers_due: Due,
     advisories_due: Due,
     sweep_due: Due,
 }
@@ -55,6 +61,7 @@ impl Upkeep {
             rules,
             advisories,
             rules_due: Due::after(rules::EVERY, now),
+            waivers_due: Due::after(WAIVERS, now),
             advisories_due: Due::after(FOLLOW, now),
             sweep_due: Due::after(sweep::EVERY, now),
         }
@@ -66,6 +73,9 @@ impl Upkeep {
         let now = self.clock.now();
         if self.rules_due.take(now) {
             self.rules.look().await;
+        }
+        if self.waivers_due.take(now) {
+            follow_waivers(&self.registry).await;
         }
         if self.advisories_due.take(now) {
             self.advisories.follow().await;
@@ -81,6 +91,24 @@ impl Upkeep {
         self.advisories.follow().await;
         self.advisories.refresh_now().await;
         sweep::sweep(&self.registry).await;
+    }
+}
+
+/// Reads the waivers again, which another process may have changed.
+async fn follow_waivers(registry: &Registry) {
+    if let Err(error) = registry.waivers().load().await {
+        tracing::warn!(%error, "the waivers cannot be read: those that are known stay in force");
+    }
+}
+
+/// Does so until told to stop, where other processes share the store.
+pub async fn keep_waivers(registry: Registry, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(WAIVERS) => {}
+            () = stop.cancelled() => return,
+        }
+        follow_waivers(&registry).await;
     }
 }
 

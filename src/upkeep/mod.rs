@@ -8,6 +8,6 @@ mod rules;
 mod sweep;
 
 pub use advisories::{AdvisoryKeeper, RefreshError};
-pub use due::Upkeep;
+pub use due::{Upkeep, keep_waivers};
 pub use rules::RulesKeeper;
 pub use sweep::keep_swept;

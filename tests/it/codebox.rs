@@ -14,7 +14,7 @@ use crate::support::codebox::{Bucket, Place, everything, without_additions};
 use crate::support::github::{GitHub, Mode};
 use crate::support::http::publish_document;
 use crate::support::in_process::Plan;
-use crate::support::server::Settings;
+use crate::support::server::{Server, Settings};
 use crate::support::signed_in::refused_as;
 use crate::support::tarballs::{Tarball, base64, integrity, shasum};
 use crate::support::upstream::{Fault as UpstreamFault, Upstream};
@@ -447,6 +447,19 @@ fn unreadable(path: &Path) {
     std::os::unix::fs::symlink(path.file_name().unwrap(), path).unwrap();
 }
 
+/// The line in which the log tells of a failed request. It comes by a pipe of its own, and may come after the answer.
+async fn logged(server: &Server, id: &str) -> String {
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    loop {
+        let log = server.log().text();
+        if let Some(line) = log.lines().find(|line| line.contains(id) && line.contains("ERROR")) {
+            return line.to_owned();
+        }
+        assert!(std::time::Instant::now() < deadline, "{id} is not in the log: {}", server.log().tail(10));
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn dist_tags_read_is_500_and_logged_on_any_other_store_failure() {
     let upstream = Upstream::with_fixtures();
@@ -462,9 +475,8 @@ async fn dist_tags_read_is_500_and_logged_on_any_other_store_failure() {
         assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR, "{}", answer.text());
         assert_eq!((&answer.json()["ok"], &answer.json()["code"]), (&json!(false), &json!(code)));
         let id = answer.json()["request_id"].as_str().unwrap().to_owned();
-        let log = server.log().text();
-        let line = log.lines().find(|line| line.contains(&id) && line.contains("ERROR"));
-        assert!(line.is_some_and(|line| line.contains("cause")), "{}", server.log().tail(10));
+        let line = logged(&server, &id).await;
+        assert!(line.contains("cause"), "{line}");
     }
     assert_eq!(
         upstream.count("/left") + upstream.count("/leaf"),

@@ -45,6 +45,7 @@ mod github_standin;
 mod harness;
 mod incidents;
 mod lambda;
+mod lambda_bucket;
 mod login;
 mod object_server;
 mod operator;

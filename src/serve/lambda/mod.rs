@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::header::{CACHE_CONTROL, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use lambda_runtime::tower::util::ThenLayer;
@@ -161,9 +161,19 @@ async fn carry_small(form: Form, response: Response) -> Box<RawValue> {
 }
 
 /// Puts an answer that the platform does not carry where the client can fetch it, and tells where.
-#[expect(clippy::unused_async, reason = "a store that signs links is asked here")]
-async fn large_answer(_app: &App, _head: &Parts, _bytes: &Bytes) -> Option<Url> {
-    None
+async fn large_answer(app: &App, head: &Parts, bytes: &Bytes) -> Option<Url> {
+    if head.status != StatusCode::OK {
+        return None;
+    }
+    let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok());
+    let content_type = header(CONTENT_TYPE).unwrap_or("application/octet-stream");
+    match app.registry.hand_over(bytes.clone(), content_type, header(CONTENT_ENCODING)).await {
+        Ok(link) => link,
+        Err(error) => {
+            tracing::error!(%error, "an answer that is too large to be carried could not be put into the store");
+            None
+        }
+    }
 }
 
 fn redirect(url: &Url) -> Response {

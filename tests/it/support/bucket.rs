@@ -24,3 +24,14 @@ pub(crate) fn bucket(url: &str, address: &str) -> BucketSettings {
         ..BucketSettings::default()
     }
 }
+
+/// The variables with which a process finds a store on that server.
+pub(crate) fn variables(server: &ObjectServer, address: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("HOLDFAST__STORAGE__URL", address.to_owned()),
+        ("HOLDFAST__STORAGE__ENDPOINT", server.url().to_owned()),
+        ("HOLDFAST__STORAGE__REGION", "us-east-1".to_owned()),
+        ("HOLDFAST__STORAGE__ACCESS_KEY_ID", "test".to_owned()),
+        ("HOLDFAST__STORAGE__SECRET_ACCESS_KEY", "test".to_owned()),
+    ]
+}
