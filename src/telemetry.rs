@@ -9,7 +9,10 @@ use crate::settings::Log;
 
 /// Starts logging. Does nothing when it was started before.
 pub fn start(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // Each repetition of a request to a bucket would be a line; what matters is whether it failed in the end.
+    let level =
+        if log.level.contains("object_store") { log.level.clone() } else { format!("object_store=warn,{}", log.level) };
+    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

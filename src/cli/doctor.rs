@@ -104,10 +104,10 @@ async fn storage(settings: &Settings) -> Check {
     let bad = |what: String, advice: &'static str| Check::of(Verdict::Bad, "storage", what, advice);
     let store = match Store::at(&settings.storage.location()) {
         Ok(store) => store,
-        Err(OpenError::Directory(storage::Error::Locked)) => {
+        Err(OpenError::Store(storage::Error::Locked)) => {
             return Check::good("storage", format!("`{shown}` is in use by a running server, which is well"));
         }
-        Err(error @ OpenError::Directory(_)) => {
+        Err(error @ OpenError::Store(_)) => {
             return bad(
                 format!("`{shown}` cannot be used: {}", causes::one_line(&error)),
                 "Give this user the right to write there, or choose another directory with --data DIR.",

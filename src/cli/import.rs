@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
     let shown = settings.storage.shown();
     let store = Store::at(&settings.storage.location()).map_err(|error| {
         let advice = match error {
-            OpenError::Directory(storage::Error::Locked) => format!("a server runs on `{shown}`: stop it first"),
+            OpenError::Store(storage::Error::Locked) => format!("a server runs on `{shown}`: stop it first"),
             _ => format!("`{shown}` cannot be used"),
         };
         anyhow::Error::new(error).context(advice)

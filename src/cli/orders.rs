@@ -33,7 +33,7 @@ async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome>
             tasks.wait().await;
             Ok(outcome)
         }
-        Err(OpenError::Directory(storage::Error::Locked)) => control::give(directory, &order).await.map_err(|error| {
+        Err(OpenError::Store(storage::Error::Locked)) => control::give(directory, &order).await.map_err(|error| {
             anyhow::Error::new(error).context(format!(
                 "the server that runs on `{}` takes no orders from here: run this as the same user, or stop it first",
                 directory.display()

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
@@ -12,10 +11,9 @@ use crate::app::{App, StartError};
 use crate::auth::Registration;
 use crate::clock::Clock;
 use crate::policy::Control;
-use crate::registry;
 use crate::serve::{self, ServeError};
 use crate::settings::{self, Home, Settings};
-use crate::storage::{self, OpenError};
+use crate::storage::{self, OpenError, Store};
 use crate::telemetry;
 
 pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
@@ -42,14 +40,14 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
     match runtime()?.block_on(serve(&settings)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            output::failure(&error, advice(&error));
+            output::failure(&error, advice(&error, settings.storage.bucket.is_some()));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 /// What to do about a server that does not start.
-fn advice(error: &anyhow::Error) -> Option<&'static str> {
+fn advice(error: &anyhow::Error, is_bucket: bool) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<ServeError>() {
         return match error.kind() {
             ErrorKind::AddrInUse => Some(
@@ -64,27 +62,21 @@ fn advice(error: &anyhow::Error) -> Option<&'static str> {
             _ => None,
         };
     }
-    match error.downcast_ref::<registry::Error>() {
-        Some(registry::Error::Storage(storage::Error::Unconditional(_))) => return Some(UNCONDITIONAL_ADVICE),
-        Some(registry::Error::Storage(storage::Error::Denied(_))) => {
-            return Some(
-                "Look at the credentials, and at what they allow: docs/deploy.md has the rights that are needed.",
-            );
-        }
-        Some(_) => {
-            return Some("Look at the address, the region and the network: `holdfast doctor` tries them one by one.");
-        }
-        None => {}
-    }
     let Some(StartError::Storage { source, .. }) = error.downcast_ref::<StartError>() else { return None };
     match source {
-        OpenError::Directory(storage::Error::Locked) => {
+        OpenError::Store(storage::Error::Locked) => {
             Some("Stop that process, a Holdfast most likely, or choose another directory with --data DIR.")
         }
-        OpenError::Directory(storage::Error::Full(_)) => {
+        OpenError::Store(storage::Error::Full(_)) => {
             Some("Make room on that file system, or choose another directory with --data DIR.")
         }
-        OpenError::Directory(_) => {
+        OpenError::Store(storage::Error::Unconditional(_)) => Some(UNCONDITIONAL_ADVICE),
+        OpenError::Store(storage::Error::Denied(_)) => {
+            Some("Look at the credentials, and at what they allow: docs/deploy.md has the rights that are needed.")
+        }
+        OpenError::Store(storage::Error::NotFound) if is_bucket => Some("Make the bucket first, or look at its name."),
+        OpenError::Store(_) if is_bucket => Some("Look at the address, the region, the credentials and the network."),
+        OpenError::Store(_) => {
             Some("Give this user the right to write there, or choose another directory with --data DIR.")
         }
         OpenError::Bucket(_) => Some("Look at the settings below `storage`: `holdfast config show` has them all."),
@@ -148,9 +140,11 @@ fn refuse_own_upstream(settings: &Settings) -> anyhow::Result<()> {
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     // First, so that a second server on the same port leaves no data directory behind.
     let bound = serve::bind(settings.server.listen, settings.server.max_connections).await?;
-    let app = App::start(settings, Clock::default())?;
+    let unusable = |source| StartError::Storage { location: settings.storage.shown(), source };
+    let store = Store::at(&settings.storage.location()).map_err(unusable)?;
     // Before anybody is served: a store that loses changes must not take any.
-    app.registry.require_conditions().await.context("the storage cannot be used")?;
+    store.require_conditions().await.map_err(|error| unusable(error.into()))?;
+    let app = App::with_store(settings, Clock::default(), store)?;
     let port = bound.address().map_or(settings.server.listen.port(), |address| address.port());
     greet(settings, port);
     let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());

@@ -209,11 +209,6 @@ impl Registry {
         &self.inner.access
     }
 
-    /// Makes sure that the store keeps the conditions of writes, see [`Store::require_conditions`].
-    pub async fn require_conditions(&self) -> Result<(), Error> {
-        Ok(self.inner.store.require_conditions().await?)
-    }
-
     /// Whether the store answers now. Asked by anybody as often as they like, so one answer lasts for a while.
     pub async fn check_storage(&self) -> Result<(), Error> {
         const LASTS_MILLIS: i64 = 2_000;

@@ -117,7 +117,8 @@ impl Bucket {
 /// Trouble is no verdict.
 fn unclear(error: object_store::Error) -> Error {
     match error.into() {
-        denied @ Error::Denied(_) => denied,
+        // No such bucket, where it is not the object that is missing.
+        clear @ (Error::Denied(_) | Error::NotFound) => clear,
         other => Error::Unavailable(io::Error::other(other)),
     }
 }

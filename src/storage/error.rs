@@ -48,11 +48,18 @@ impl From<object_store::Error> for Error {
             object_store::Error::NotFound { .. } => Self::NotFound,
             object_store::Error::AlreadyExists { .. } => Self::Exists,
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                Self::Denied(io::Error::other(error))
+                Self::Denied(in_one(&error))
             }
-            other => Self::Unavailable(io::Error::other(other)),
+            other => Self::Unavailable(in_one(&other)),
         }
     }
+}
+
+/// An error of `object_store` repeats in each of its causes what the next one says, but for the last.
+fn in_one(error: &object_store::Error) -> io::Error {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let (text, last) = (error.to_string(), causes.last().map(ToString::to_string).unwrap_or_default());
+    io::Error::other(if text.contains(&last) { text } else { format!("{text}: {last}") })
 }
 
 /// Why an update did not happen: the change was refused by the caller's own function, or the store failed.

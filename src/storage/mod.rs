@@ -85,9 +85,9 @@ enum Backend {
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory is of no use.
+    /// The store is of no use.
     #[error(transparent)]
-    Directory(#[from] Error),
+    Store(#[from] Error),
     /// The bucket's settings are wrong.
     #[error(transparent)]
     Bucket(#[from] AddressError),
