@@ -212,6 +212,16 @@ pub fn workflow_token(hash: &str) -> Key {
     Key(format!("-/logins/token-{hash}.json"))
 }
 
+/// A tarball that its publisher has sent to the bucket, and that nothing trusts.
+pub fn uploaded(id: &str) -> Key {
+    Key(format!("-/uploads/{id}"))
+}
+
+/// Whose upload that is, and for which package.
+pub fn upload(id: &str) -> Key {
+    Key(format!("-/logins/upload-{id}.json"))
+}
+
 /// The workflows that a package trusts.
 pub fn trust(name: &PackageName) -> Key {
     Key(format!("-/trust/{name}.json"))

@@ -9,6 +9,7 @@ mod login;
 mod orders;
 pub mod output;
 mod policy;
+mod publish;
 mod routes;
 mod serve;
 mod token;
@@ -58,6 +59,8 @@ enum Command {
     Routes(routes::RoutesArgs),
     /// Sign in to a registry with GitHub, from a console without a browser
     Login(login::LoginArgs),
+    /// Publish a package of any size, by a link to the registry's bucket
+    Publish(Box<publish::PublishArgs>),
     /// Accounts: make, list, invite, import, block, remove
     User(user::UserArgs),
     /// Tokens of accounts: make, list, revoke
@@ -180,6 +183,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(arguments) => config::run(&arguments),
         Command::Routes(arguments) => routes::run(&arguments),
         Command::Login(arguments) => login::run(&arguments),
+        Command::Publish(arguments) => publish::run(&arguments),
         Command::User(arguments) => user::run(arguments),
         Command::Token(arguments) => token::run(arguments),
         Command::Trust(arguments) => trust::run(arguments),

@@ -1,6 +1,10 @@
-//! Our own client of a Holdfast somewhere: what `holdfast login` and `holdfast policy` need.
+//! Our own client of a Holdfast somewhere: what `holdfast login`, `holdfast policy` and `holdfast publish` need.
 //!
 //! Answers are bounded, waits are limited, and no redirect is followed: the token that comes is for this server.
+
+mod publish;
+
+pub use publish::{Parcel, Place};
 
 use std::time::Duration;
 
@@ -36,10 +40,26 @@ pub enum Error {
         code: String,
         /// For people.
         sentence: String,
+        /// What the registry's log has it under; empty where it does not say.
+        request_id: String,
     },
     /// Its answer is not one of a Holdfast.
     #[error("{0} did not answer as a Holdfast registry does")]
     Strange(String),
+    /// The bucket did not take an upload.
+    #[error("{host} refused the upload with status {status}")]
+    Bucket {
+        /// Whose bucket.
+        host: String,
+        /// What it answered.
+        status: u16,
+    },
+    /// The runner of the CI job gave no identity token.
+    #[error("the runner of this job gave no identity token: does the job have the permission `id-token: write`?")]
+    NoIdentity,
+    /// The tarball cannot be read any more.
+    #[error("the tarball cannot be read")]
+    Tarball(#[source] std::io::Error),
 }
 
 /// A registry somewhere.
@@ -48,6 +68,7 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     token: Option<Secret>,
+    one_time_code: Option<Secret>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +98,8 @@ struct Refusal {
     code: String,
     #[serde(default)]
     error: String,
+    #[serde(default)]
+    request_id: String,
 }
 
 #[derive(Deserialize)]
@@ -100,7 +123,7 @@ impl Client {
             .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|source| Error::Unreachable { url: base.to_string(), source })?;
-        Ok(Self { http, base, token: None })
+        Ok(Self { http, base, token: None, one_time_code: None })
     }
 
     /// The address, with a slash at its end.
@@ -113,9 +136,18 @@ impl Client {
         Self { token: Some(Secret::new(token)), ..self }
     }
 
+    /// Sends a one-time code along too.
+    pub fn with_code(self, code: String) -> Self {
+        Self { one_time_code: Some(Secret::new(code)), ..self }
+    }
+
     fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.token {
+        let request = match &self.token {
             Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        };
+        match &self.one_time_code {
+            Some(code) => request.header("npm-otp", code.expose()),
             None => request,
         }
     }
@@ -188,7 +220,7 @@ impl Client {
         if status.is_success() {
             return serde_json::from_slice(answer).map_err(|_| strange());
         }
-        let Refusal { code, error } = serde_json::from_slice(answer).map_err(|_| strange())?;
-        if error.is_empty() { Err(strange()) } else { Err(Error::Refused { code, sentence: error }) }
+        let Refusal { code, error, request_id } = serde_json::from_slice(answer).map_err(|_| strange())?;
+        if error.is_empty() { Err(strange()) } else { Err(Error::Refused { code, sentence: error, request_id }) }
     }
 }

@@ -129,6 +129,8 @@ kinds! {
     MALICIOUS = "malicious", FORBIDDEN, "The version is known to be malicious.";
     VULNERABLE = "vulnerable", FORBIDDEN, "The version is known to be vulnerable.";
     DENIED = "denied", FORBIDDEN, "A rule of this registry withholds the version.";
+    NO_UPLOAD_LINKS = "no_upload_links", NOT_FOUND, "This registry takes tarballs in the publish request: publish with `npm publish`, or with `holdfast publish`, which sends them so by itself.";
+    NO_UPLOAD = "no_upload", NOT_FOUND, "You have no such upload for this package, or it has ended, or no tarball came by it: begin a new one.";
     FILE_NOT_FOUND = "file_not_found", NOT_FOUND, "The package has no such file.";
     NO_ATTESTATIONS = "no_attestations", NOT_FOUND, "No provenance was published with this version.";
     USER_NOT_FOUND = "user_not_found", NOT_FOUND, "There is no such user.";
@@ -400,6 +402,8 @@ impl From<Error> for ApiError {
             Error::NotHosted(name) => {
                 Self::saying(&NOT_HOSTED, format!("`{name}` belongs to another registry and cannot be changed here."))
             }
+            Error::NoUploadLinks => Self::new(&NO_UPLOAD_LINKS),
+            Error::UploadNotFound => Self::new(&NO_UPLOAD),
             Error::Invalid(why) => Self::saying(&BAD_DOCUMENT, sentence(&why)),
             Error::Disagreement { field } => Self::saying(
                 &MANIFEST_MISMATCH,

@@ -35,6 +35,7 @@ mod teams;
 mod tokens;
 mod trust;
 mod undelivered;
+mod uploads;
 mod web;
 
 pub use error::{KINDS, Kind};

@@ -9,7 +9,7 @@ use super::error::{ApiError, BAD_REQUEST};
 use super::extract::{Account, Bounded, Chunks, Identity, Package, Revision};
 use super::respond;
 use crate::app::App;
-use crate::registry::{Intake, Published};
+use crate::registry::{self, Intake, Published};
 
 /// A document of thousands of versions without readmes.
 const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
@@ -21,8 +21,17 @@ pub(super) async fn put(
     Package(name): Package,
     body: Body,
 ) -> Result<Response, ApiError> {
+    taken(&app, app.registry.intake(&caller, &name), body).await
+}
+
+/// Takes a publish body in, to the end of it also after a refusal.
+pub(super) async fn taken(
+    app: &App,
+    intake: Result<Intake, registry::Error>,
+    body: Body,
+) -> Result<Response, ApiError> {
     let mut chunks = Chunks::of(body, app.idle);
-    let intake = match app.registry.intake(&caller, &name) {
+    let intake = match intake {
         Ok(intake) => intake,
         Err(error) => {
             chunks.drain().await;

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     access, attestations, audit, browser, device, dist_tags, health, invitation, login, oidc, owners, packument,
-    policy, profile, publish, search, stars, tarball, teams, tokens, trust, web,
+    policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
 };
 use crate::app::App;
 
@@ -137,6 +137,9 @@ pub fn routes() -> Routes {
         // The policy.
         .get("/-/holdfast/v1/explain/{package}", Readers, policy::explain)
         .post("/-/holdfast/v1/check", Readers, policy::check)
+        // Publishing by the bucket.
+        .post("/-/holdfast/v1/package/{package}/uploads", Owners, uploads::begin)
+        .post("/-/holdfast/v1/package/{package}/uploads/{id}/commit", Owners, uploads::commit)
         // The server itself.
         .get("/", Anybody, health::root)
         .get("/-/ping", Anybody, health::ping)

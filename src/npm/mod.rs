@@ -11,6 +11,7 @@ pub mod packument;
 pub mod packument_form;
 pub mod pattern;
 pub mod publish_body;
+pub mod publish_document;
 pub mod raw;
 pub mod render;
 pub mod search_query;

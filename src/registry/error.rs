@@ -126,6 +126,12 @@ pub enum Error {
     /// The package is an upstream's; it cannot be changed here.
     #[error("{0} is hosted elsewhere")]
     NotHosted(PackageName),
+    /// Tarballs come in the publish request here.
+    #[error("uploads do not go to the bucket here")]
+    NoUploadLinks,
+    /// No such upload of the caller's for the package, or no tarball came by it.
+    #[error("there is no such upload")]
+    UploadNotFound,
     /// A publish or metadata document is not what it must be.
     #[error("{0}")]
     Invalid(&'static str),

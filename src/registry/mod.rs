@@ -25,6 +25,7 @@ mod stars;
 mod tarball;
 mod trust;
 mod unpublish;
+mod uploads;
 mod version;
 mod waivers;
 
@@ -45,6 +46,7 @@ pub use screening::{Judged, PolicyHealth};
 pub use search::{DEFAULT_SIZE, SearchRequest};
 pub use source::{Route, SourceError, Sources};
 pub use tarball::{Redirect, Redirects, TarballBytes};
+pub use uploads::UploadPlace;
 pub use waivers::WaiverBook;
 
 // What the methods here take and give that comes from below: whoever calls them needs to look no further down.

@@ -17,7 +17,7 @@ use crate::auth::{Action, Author, Caller};
 use crate::keys;
 use crate::npm::integrity::Hasher;
 use crate::npm::packument::{Head, HostedPackument, Publication};
-use crate::npm::publish_body::{SplitBody, Splitter, TarballAttachment};
+use crate::npm::publish_body::{SplitBody, Splitter};
 use crate::npm::tarball::{self, Inspection, TarballError};
 use crate::npm::{Digests, DistTag, PackageName, Version, manifest, raw};
 use crate::storage::{self, Existing, Upload};
@@ -50,6 +50,8 @@ pub struct Intake {
     hasher: Hasher,
     decoded: Vec<u8>,
     upload: Option<Upload>,
+    /// The upload that the tarball came by, when it is not in the body.
+    uploaded: Option<String>,
 }
 
 /// The part of a publish document that is looked at here.
@@ -78,6 +80,15 @@ struct Staged {
 impl Registry {
     /// Starts to read a publish or metadata body, if the caller may change the package at all.
     pub fn intake(&self, caller: &Caller, name: &PackageName) -> Result<Intake, Error> {
+        self.intake_with(caller, name, None)
+    }
+
+    /// Starts to read the document for a tarball that was uploaded before: as a publish body, without the tarball's data.
+    pub fn intake_of_upload(&self, caller: &Caller, name: &PackageName, id: String) -> Result<Intake, Error> {
+        self.intake_with(caller, name, Some(id))
+    }
+
+    fn intake_with(&self, caller: &Caller, name: &PackageName, uploaded: Option<String>) -> Result<Intake, Error> {
         // Whether the change is a publish, a deprecation or a star shows only in the body; somebody who is known is needed
         // for each, and the rules are asked again at the commit.
         let author = self.authorize_changing(caller, name)?;
@@ -90,6 +101,7 @@ impl Registry {
             hasher: Hasher::default(),
             decoded: Vec::new(),
             upload: None,
+            uploaded,
         })
     }
 }
@@ -119,24 +131,39 @@ impl Intake {
     pub async fn finish(mut self) -> Result<Published, Error> {
         let splitter = std::mem::replace(&mut self.splitter, Splitter::new(self.registry.inner.limits.body));
         let SplitBody { document, tarball } = splitter.finish()?;
-        let Some(attachment) = tarball else {
-            self.registry.change_metadata(&self.caller, &self.name, document.into(), None).await?;
-            return Ok(Published::Metadata);
-        };
-        self.stage().await?;
+        match (&tarball, &self.uploaded) {
+            (Some(_), None) => self.stage().await?,
+            (None, Some(_)) => {}
+            (Some(_), Some(_)) => {
+                return Err(Error::Invalid("the tarball was uploaded, and must not be in the body too"));
+            }
+            (None, None) => {
+                self.registry.change_metadata(&self.caller, &self.name, document.into(), None).await?;
+                return Ok(Published::Metadata);
+            }
+        }
         let registry = self.registry.clone();
-        registry.to_the_end(self.commit(document, attachment)).await
+        registry.to_the_end(self.commit(document, tarball.map(|attachment| attachment.key))).await
     }
 
-    async fn commit(self, document: Vec<u8>, attachment: TarballAttachment) -> Result<Published, Error> {
-        let Self { registry, author, caller, name, hasher, upload, .. } = self;
+    /// `attachment` is the key of the tarball that came in the body.
+    async fn commit(self, document: Vec<u8>, attachment: Option<String>) -> Result<Published, Error> {
+        let Self { registry, author, caller, name, hasher, upload, uploaded, .. } = self;
         let document = registry.off_thread(document.len(), move || Document::parse(&document)).await?;
+        let attachment = attachment.map_or_else(|| document.tarball_key(), Ok)?;
         let (version, tag, published) = document.new_version(&name, &attachment)?;
-        registry.check_may_publish(&caller, &name, &version, document.other_versions(&version)).await?;
+        let action = registry.check_may_publish(&caller, &name, &version, document.other_versions(&version)).await?;
+        if let Some(id) = &uploaded {
+            registry.require_upload(&caller, &name, id).await?;
+        }
+        registry.confirmed(&caller, action, &name).await?;
 
-        let upload = upload.ok_or(Error::Invalid("the tarball is empty"))?;
-        let staged = registry.inspect(upload, hasher.finish()).await?;
-        document.check_length(&attachment)?;
+        let (upload, digests) = match &uploaded {
+            Some(id) => registry.take_upload(id).await?,
+            None => (upload.ok_or(Error::Invalid("the tarball is empty"))?, hasher.finish()),
+        };
+        let staged = registry.inspect(upload, digests).await?;
+        document.check_length(&attachment, staged.digests.size_bytes)?;
         check_hashes(&published, &staged.digests)?;
         if let Some(field) = manifest::disagreement(&published, &staged.inspection.manifest) {
             return Err(Error::Disagreement { field: field.to_string() });
@@ -168,20 +195,24 @@ impl Intake {
             registry.keep_attestations(&name, &version, &digest, &bundle).await?;
         }
         registry.commit_version(&caller, &name, publication).await?;
+        if let Some(id) = &uploaded {
+            registry.discard_upload(id).await;
+        }
         Ok(Published::Version(version))
     }
 }
 
 impl Registry {
     /// What can be refused before the tarball is looked at. `others` are further versions of the document: npm 6 sends
-    /// the old ones again after a conflict, and nobody may bring in a new one without its tarball.
-    async fn check_may_publish(
+    /// the old ones again after a conflict, and nobody may bring in a new one without its tarball. Returns what it is that
+    /// a person may have to confirm.
+    pub(super) async fn check_may_publish(
         &self,
         caller: &Caller,
         name: &PackageName,
         version: &Version,
         others: Vec<String>,
-    ) -> Result<(), Error> {
+    ) -> Result<Action, Error> {
         const TWO_NEW: Error = Error::Invalid("the document must bring exactly one new version");
         if let Some(head) = self.hosted_head(name).await? {
             let action = if head.exists { Action::Publish } else { Action::Create };
@@ -207,7 +238,7 @@ impl Registry {
                 // The original lives on where it was copied from.
                 self.require_free_upstream(name).await?;
             }
-            return self.confirmed(caller, action, name).await;
+            return Ok(action);
         }
         if !others.is_empty() {
             return Err(TWO_NEW);
@@ -222,7 +253,7 @@ impl Registry {
             return Err(Error::NameCollides { name: name.clone(), other });
         }
         self.require_free_upstream(name).await?;
-        self.confirmed(caller, Action::Create, name).await
+        Ok(Action::Create)
     }
 
     /// A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how dependency
@@ -282,7 +313,7 @@ impl Document {
     fn new_version(
         &self,
         name: &PackageName,
-        attachment: &TarballAttachment,
+        attachment: &str,
     ) -> Result<(Version, DistTag, Map<String, Value>), Error> {
         let matches = |text: &Option<String>| text.as_deref().is_none_or(|text| text == name.as_str());
         if self.name.is_none() || !matches(&self.name) || !matches(&self.id) {
@@ -296,7 +327,7 @@ impl Document {
         let target = target.as_str().ok_or(Error::Invalid("a tag must name a version"))?;
         let published = self.version_object(target)?;
         let version = check_version(name, target, published)?;
-        if !names_version(name, &attachment.key, target) {
+        if !names_version(name, attachment, target) {
             return Err(Error::Invalid("the attachment is not named after the package and version"));
         }
         Ok((version, tag.parse()?, published.clone()))
@@ -306,12 +337,12 @@ impl Document {
     fn version_of_attachment(
         &self,
         name: &PackageName,
-        attachment: &TarballAttachment,
+        attachment: &str,
     ) -> Result<(Version, DistTag, Map<String, Value>), Error> {
         if self.dist_tags.is_empty() {
             return Err(Error::Invalid("the document has no dist-tag for the new version"));
         }
-        let mut candidates = self.versions.keys().filter(|number| names_version(name, &attachment.key, number));
+        let mut candidates = self.versions.keys().filter(|number| names_version(name, attachment, number));
         let number = candidates.next().ok_or(Error::Invalid("the attachment belongs to no version of the document"))?;
         let published = self.version_object(number)?;
         let version = check_version(name, number, published)?;
@@ -331,11 +362,20 @@ impl Document {
         version.as_object().ok_or(Error::Invalid("a version must be an object"))
     }
 
-    fn check_length(&self, attachment: &TarballAttachment) -> Result<(), Error> {
-        let claimed = self.attachments.get(&attachment.key).and_then(|found| found.get("length"));
+    /// The key of the one tarball whose data are elsewhere.
+    fn tarball_key(&self) -> Result<String, Error> {
+        let mut keys = self.attachments.keys().filter(|key| key.as_bytes().ends_with(b".tgz"));
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            return Err(Error::Invalid("`_attachments` must have exactly one tarball"));
+        };
+        Ok(key.clone())
+    }
+
+    fn check_length(&self, attachment: &str, size_bytes: u64) -> Result<(), Error> {
+        let claimed = self.attachments.get(attachment).and_then(|found| found.get("length"));
         match claimed.map(Value::as_u64) {
             None => Ok(()),
-            Some(length) if length == Some(attachment.decoded_bytes) => Ok(()),
+            Some(length) if length == Some(size_bytes) => Ok(()),
             Some(_) => Err(Error::Invalid("the attachment's `length` is not its length")),
         }
     }

@@ -246,7 +246,8 @@ impl Registry {
         Ok(Some(link))
     }
 
-    fn redirects(&self) -> bool {
+    /// Whether clients are sent to the bucket for bytes.
+    pub(super) fn redirects(&self) -> bool {
         self.inner.store.is_shared() && self.inner.redirect.to != Redirect::Never
     }
 

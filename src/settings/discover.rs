@@ -7,6 +7,10 @@ use std::process::{Command, Stdio};
 use url::Url;
 
 use super::{DEFAULT_UPSTREAM, remembered_file};
+use crate::secret::Secret;
+
+/// What `actions/setup-node` puts into `NODE_AUTH_TOKEN` when nobody gave a token.
+const NO_TOKEN_GIVEN: &str = "XXXXX-XXXXX-XXXXX-XXXXX";
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +63,56 @@ pub fn npm_token(registry: &Url) -> Option<String> {
             let (name, value) = line.split_once('=')?;
             (name.trim() == key).then(|| value.trim().trim_matches('"').to_owned())
         })?;
-        Some(expanded(&value)).filter(|token| !token.is_empty())
+        Some(expanded(&value)).filter(|token| !token.is_empty() && token != NO_TOKEN_GIVEN)
     })
+}
+
+/// A token for whichever registry is published to, from `HOLDFAST_TOKEN` or `NODE_AUTH_TOKEN`.
+pub fn publish_token() -> Option<String> {
+    ["HOLDFAST_TOKEN", "NODE_AUTH_TOKEN"].into_iter().filter_map(variable).find(|token| token != NO_TOKEN_GIVEN)
+}
+
+/// How a CI job proves who it is.
+#[derive(Debug, Clone)]
+pub enum JobIdentity {
+    /// It has an identity token already (GitLab and others, in `NPM_ID_TOKEN`).
+    Token(Secret),
+    /// It asks the runner for one (GitHub Actions).
+    Runner {
+        /// Where.
+        url: Url,
+        /// What it asks with.
+        secret: Secret,
+    },
+}
+
+/// The identity of the CI job that this is, where it has one that is made for registries.
+pub fn job_identity() -> Option<JobIdentity> {
+    if let Some(token) = variable("NPM_ID_TOKEN") {
+        return Some(JobIdentity::Token(Secret::new(token)));
+    }
+    let url = variable("ACTIONS_ID_TOKEN_REQUEST_URL")?.parse().ok()?;
+    let secret = Secret::new(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")?);
+    Some(JobIdentity::Runner { url, secret })
+}
+
+#[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The registry that npm publishes a package of this scope to (`@acme`): the scope's own, else the one of
+/// [`default_upstream`].
+pub fn npm_registry(scope: Option<&str>) -> Result<Discovered, DiscoverError> {
+    let files = || [Some(PathBuf::from(".npmrc")), user_npmrc()].into_iter().flatten();
+    let of_scope = scope.and_then(|scope| {
+        let key = format!("{scope}:registry");
+        files().find_map(|file| Some((value_in(&file, &key)?, file)))
+    });
+    match of_scope {
+        Some((value, file)) => discovered(&value, &file.display().to_string()),
+        None => default_upstream(),
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
@@ -105,9 +157,13 @@ fn discovered(text: &str, source: &str) -> Result<Discovered, DiscoverError> {
 
 /// The `registry=` line of an npmrc file, without variables in it, which only npm can expand.
 fn registry_in(file: &Path) -> Option<String> {
+    value_in(file, "registry")
+}
+
+/// The last line of an npmrc file for a key, under the same condition.
+fn value_in(file: &Path, key: &str) -> Option<String> {
     let text = std::fs::read_to_string(file).ok()?;
-    let mut values =
-        text.lines().filter_map(|line| line.trim().strip_prefix("registry")?.trim_start().strip_prefix('='));
+    let mut values = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.trim_start().strip_prefix('='));
     values.next_back().map(|value| value.trim().trim_matches('"').to_owned()).filter(|value| !value.contains("${"))
 }
 
@@ -143,6 +199,7 @@ mod tests {
         assert_eq!(registry_in(&file).as_deref(), Some("http://b.example/"));
         std::fs::write(&file, "registry=${MIRROR}\n@s:registry=http://c.example/\n").unwrap();
         assert_eq!(registry_in(&file), None);
+        assert_eq!(value_in(&file, "@s:registry").as_deref(), Some("http://c.example/"));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use discover::{
-    DiscoverError, Discovered, account_name, default_upstream, machine_name, npm_token, remember, user_npmrc,
+    DiscoverError, Discovered, JobIdentity, account_name, default_upstream, job_identity, machine_name, npm_registry,
+    npm_token, publish_token, remember, user_npmrc,
 };
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};

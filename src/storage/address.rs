@@ -187,6 +187,8 @@ pub(super) struct Connection {
     pub(super) objects: Arc<dyn ObjectStore>,
     pub(super) signer: Option<Arc<dyn Signer>>,
     pub(super) prefix: String,
+    /// What a write by a link has to say.
+    pub(super) writing_headers: &'static [(&'static str, &'static str)],
 }
 
 pub(super) fn connect(settings: &BucketSettings) -> Result<Connection, AddressError> {
@@ -213,7 +215,12 @@ pub(super) fn connect(settings: &BucketSettings) -> Result<Connection, AddressEr
             both(builder.build().map_err(AddressError::Settings)?)
         }
     };
-    Ok(Connection { objects, signer, prefix })
+    let writing_headers: &[_] = match service {
+        // Azure does not guess of which type an object is to be.
+        Service::AzureBlob => &[("x-ms-blob-type", "BlockBlob")],
+        Service::Memory | Service::S3 | Service::GoogleCloudStorage => &[],
+    };
+    Ok(Connection { objects, signer, prefix, writing_headers })
 }
 
 fn both<S: ObjectStore + Signer>(store: S) -> (Arc<dyn ObjectStore>, Option<Arc<dyn Signer>>) {

@@ -49,6 +49,8 @@ pub(super) struct Bucket {
     signer: Option<Arc<dyn Signer>>,
     /// Before each key; empty, or with a slash at its end.
     prefix: String,
+    /// What a write by a link has to say.
+    pub(super) writing_headers: &'static [(&'static str, &'static str)],
     /// How the bucket is called in messages.
     pub(super) name: String,
     /// For one request, from its start to the head of its answer.
@@ -120,7 +122,7 @@ impl Stamp {
 impl Bucket {
     /// Makes the client. Asks nothing of the store.
     pub(super) fn connect(settings: &BucketSettings) -> Result<Self, address::AddressError> {
-        let address::Connection { objects, signer, prefix } = address::connect(settings)?;
+        let address::Connection { objects, signer, prefix, writing_headers } = address::connect(settings)?;
         let mut scratch = tempfile::Builder::new();
         scratch.prefix("holdfast-");
         let scratch = match &settings.staging {
@@ -131,6 +133,7 @@ impl Bucket {
             objects,
             signer,
             prefix,
+            writing_headers,
             name: settings.shown(),
             timeout: settings.timeout,
             attempts: settings.attempts,

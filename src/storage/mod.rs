@@ -82,6 +82,15 @@ enum Backend {
     Bucket(Arc<Bucket>),
 }
 
+/// Where anybody may write an object for a while.
+#[derive(Debug, Clone)]
+pub struct WritingLink {
+    /// The address, with the right to write in it.
+    pub url: Url,
+    /// Headers that the store wants with the bytes.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -239,9 +248,14 @@ impl Store {
         self.link(Method::GET, key, lasts, &wanted).await
     }
 
-    /// A link under which anybody may write the object until it has ended. For keys that nothing trusts.
-    pub async fn writing_link(&self, key: &Key, lasts: Duration) -> Result<Option<Url>, Error> {
-        self.link(Method::PUT, key, lasts, &[]).await
+    /// A link under which anybody may write the object until it has ended, by `PUT`. For keys that nothing trusts.
+    pub async fn writing_link(&self, key: &Key, lasts: Duration) -> Result<Option<WritingLink>, Error> {
+        let headers = match &self.backend {
+            Backend::Directory(_) => &[],
+            Backend::Bucket(bucket) => bucket.writing_headers,
+        };
+        let url = self.link(Method::PUT, key, lasts, &[]).await?;
+        Ok(url.map(|url| WritingLink { url, headers }))
     }
 
     async fn link(
