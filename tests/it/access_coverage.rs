@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::app::{Caller, PASSWORD, TestApp, path_of, refused, sign_in_document};
 use crate::support::company::{Company, rule, trusted, without_names};
-use crate::support::http::publish_document;
+use crate::support::http::{document_of_upload, publish_document};
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::Upstream;
 
@@ -57,6 +57,21 @@ const ROWS: &[Row] = &[
         address: "/-/holdfast/v1/check",
         body: |name| json!({ "packages": [{ "name": name, "version": "1.0.0" }] }).to_string(),
         status: 200,
+    },
+    // A directory has no links.
+    Row {
+        method: "POST",
+        path: "/-/holdfast/v1/package/{package}/uploads",
+        address: "/-/holdfast/v1/package/PKG/uploads",
+        body: |_| json!({ "version": "2.0.0", "length": 1 }).to_string(),
+        status: 404,
+    },
+    Row {
+        method: "POST",
+        path: "/-/holdfast/v1/package/{package}/uploads/{id}/commit",
+        address: "/-/holdfast/v1/package/PKG/uploads/0123456789abcdef0123456789abcdef/commit",
+        body: |name| document_of_upload(&Tarball::new(name, "2.0.0"), "latest").to_string(),
+        status: 404,
     },
     Row { method: "GET", path: "/{package}", address: "/PKG", body: nothing, status: 200 },
     Row { method: "GET", path: "/{package}/{wanted}", address: "/PKG/latest", body: nothing, status: 200 },
@@ -665,6 +680,7 @@ fn exception(row: &Row, kind: Ruled) -> Option<u16> {
         _ if !kind.is_known() => None,
         // What a package trusts a job with.
         ("PUT", "/{package}") if kind == TrustedJob => Some(201),
+        ("POST", path) if path.starts_with("/-/holdfast/v1/package/") && kind == TrustedJob => Some(row.status),
         (_, path) if path.starts_with("/-/package/{package}/dist-tags") && kind == TrustedJob => Some(row.status),
         // Jobs have no stars, no account, and nobody's groups.
         _ if is_star && kind.is_job() => Some(403),

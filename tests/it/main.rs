@@ -36,6 +36,7 @@ mod codebox_import;
 mod crash_kill;
 mod crash_points;
 mod deprecation;
+mod direct_publish;
 mod dist_tags;
 mod docs;
 mod full_disk;

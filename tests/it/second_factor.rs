@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::app::{Caller, PASSWORD, TestApp, path_of, refused, sign_in_document};
 use crate::support::company::{Company, rule, trusted};
-use crate::support::http::Answer;
+use crate::support::http::{Answer, document_of_upload};
+use crate::support::object_server::ObjectServer;
 use crate::support::tarballs::{self, Tarball};
 
 const PROFILE: &str = "/-/npm/v1/user";
@@ -165,6 +166,25 @@ async fn codes_are_on_once_the_app_has_shown_its_first() {
             assert!(codes.iter().all(|code| !text.contains(code) && !text.contains(&code.replace('-', ""))), "{path}");
         }
     }
+}
+
+/// A link is given without a code; the code is asked for once, where something changes.
+#[tokio::test]
+async fn an_upload_is_committed_with_a_code() {
+    let server = ObjectServer::start("bucket");
+    let careful = Careful::of(TestApp::on_bucket(&server, |_| {}), "auth-and-writes").await;
+    let tarball = Tarball::new("tool", "1.0.0");
+    let bytes = tarball.bytes();
+    let wanted = json!({ "version": "1.0.0", "length": bytes.len() });
+    let place = careful.caller.post("/-/holdfast/v1/package/tool/uploads", &wanted).await.ok().json();
+    let sent = reqwest::Client::new().put(place["url"].as_str().unwrap()).body(bytes.clone()).send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    let commit = format!("/-/holdfast/v1/package/tool/uploads/{}/commit", place["id"].as_str().unwrap());
+    let document = document_of_upload(&tarball, "latest");
+    asks_for_code(&careful.caller.post(&commit, &document).await);
+    refused(&careful.caller.get("/tool").await, 404);
+    // The upload is still good.
+    assert_eq!(careful.with_code().post(&commit, &document).await.status, 201);
 }
 
 #[tokio::test]

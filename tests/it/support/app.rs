@@ -12,6 +12,7 @@ use holdfast::clock::Clock;
 use holdfast::http::{HttpService, Peer};
 use holdfast::npm::Timestamp;
 use holdfast::operator::Desk;
+use holdfast::registry::Redirect;
 use holdfast::settings::{Auto, RegistrationSetting, Settings, UpstreamSettings};
 use holdfast::storage::{self, FaultPlan, Store};
 use reqwest::{Method, StatusCode};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::http::{Answer, INSTALL_ACCEPT, publish_document};
+use super::object_server::ObjectServer;
 use super::tarballs::Tarball;
 use super::upstream::Upstream;
 
@@ -67,6 +69,16 @@ impl TestApp {
         change(&mut settings);
         let store = Store::open(directory.path()).unwrap();
         Self::over(directory, settings, Clock::held_at(start), store)
+    }
+
+    /// Over a bucket, which clients are sent to for tarballs. Cannot be restarted.
+    pub(crate) fn on_bucket(server: &ObjectServer, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings { redirect: Some(Redirect::Always), ..Settings::default() };
+        settings.access.anonymous_read = Auto::Open;
+        settings.access.registration = RegistrationSetting::Set(Registration::Open);
+        change(&mut settings);
+        let store = Store::at(&super::bucket::location(server, &format!("s3://{}", server.bucket()))).unwrap();
+        Self::over(tempfile::tempdir().unwrap(), settings, Clock::held_at(START.parse().unwrap()), store)
     }
 
     fn over(directory: TempDir, settings: Settings, clock: Clock, store: Store) -> Self {

@@ -121,6 +121,15 @@ impl Http {
     }
 }
 
+/// The same without the tarball, which came by an upload.
+pub(crate) fn document_of_upload(tarball: &Tarball, tag: &str) -> Value {
+    let mut document = publish_document(tarball, tag);
+    for (_, attachment) in document["_attachments"].as_object_mut().unwrap() {
+        attachment.as_object_mut().unwrap().remove("data");
+    }
+    document
+}
+
 /// The body of a publish, in the shape of npm 11.
 pub(crate) fn publish_document(tarball: &Tarball, tag: &str) -> Value {
     let bytes = tarball.bytes();
