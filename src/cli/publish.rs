@@ -30,12 +30,13 @@ const MAX_PROVENANCE_BYTES: u64 = 4 << 20;
 /// Arguments of `holdfast publish`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A directory is packed by npm, so that npm's rules and scripts hold; a tarball is taken as it is. The tarball goes to the
-registry's bucket by a link, which ends soon and needs no token; a registry on a directory gets it in the publish request.
+A directory is packed by npm, so that npm's rules and scripts hold; a tarball is taken as it is. The
+tarball goes to the registry's bucket by a link, which ends soon and needs no token; a registry on a
+directory gets it in the publish request.
 
-The token is the one in .npmrc for the registry, else HOLDFAST_TOKEN or NODE_AUTH_TOKEN. Without one a job of GitHub
-Actions with the permission `id-token: write` (or any job with NPM_ID_TOKEN) proves who it is, and publishes what trusts
-it (`npm trust`).
+The token is the one in .npmrc for the registry, else HOLDFAST_TOKEN or NODE_AUTH_TOKEN. Without one a
+job of GitHub Actions with the permission `id-token: write` (or any job with NPM_ID_TOKEN) proves who
+it is, and publishes what trusts it (`npm trust`).
 
 Examples:
   holdfast publish                                      the package in this directory

@@ -134,10 +134,10 @@ impl Client {
                 Err(Error::Unreachable { .. }) if tries < ATTEMPTS => {
                     tokio::time::sleep(PAUSE * 2_u32.pow(tries - 1)).await;
                 }
-                Err(Error::Refused { code, .. })
-                    if tries > 1 && code == "version_exists" && self.has_published(parcel).await? =>
-                {
-                    return Ok(());
+                // Whatever is said to the second, the first may have been done.
+                Err(refusal @ Error::Refused { .. }) if tries > 1 => {
+                    let is_done = self.has_published(parcel).await.is_ok_and(|is_there| is_there);
+                    return if is_done { Ok(()) } else { Err(refusal) };
                 }
                 outcome => return outcome,
             }

@@ -10,12 +10,14 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::app::{Caller, TestApp, path_of, refused};
+use crate::support::chaos::Chaos;
 use crate::support::ci::{Runner, trust_path, trusting};
 use crate::support::http::{Answer, Http, document_of_upload};
 use crate::support::issuer::{Issuer, github_claims};
 use crate::support::lambda::{FrontEnd, Lambda};
-use crate::support::object_server::{Fault, Misbehaviour, ObjectServer, Operation};
+use crate::support::object_server::{Fault, Gate, Misbehaviour, ObjectServer, Operation};
 use crate::support::server::{Server, Settings, program};
+use crate::support::signing::provenance;
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::Upstream;
 
@@ -42,7 +44,8 @@ struct Begun {
 impl Begun {
     /// Sends bytes by the link, as anybody could.
     async fn send(&self, bytes: Vec<u8>) -> StatusCode {
-        reqwest::Client::new().put(&self.url).body(bytes).send().await.unwrap().status()
+        let request = reqwest::Client::new().put(&self.url).header("content-length", bytes.len());
+        request.body(bytes).send().await.unwrap().status()
     }
 }
 
@@ -156,7 +159,7 @@ async fn what_is_sent_after_the_commit_has_read_it_changes_nothing() {
     let begun = begin(&alice, "tool", "1.0.0").await;
     begun.send(tarball.bytes()).await;
     // The tarball is read, and waits to get its key.
-    let gate = crate::support::object_server::Gate::closed();
+    let gate = Gate::closed();
     let is_kept = |operation: Operation, key: &str| operation.is_write() && key.starts_with("-/tarballs/");
     server.misbehave(Fault::new(Misbehaviour::Hold(gate.clone())).when(is_kept));
     let (caller, commit) = (alice.clone(), begun.commit.clone());
@@ -205,7 +208,7 @@ async fn no_link_is_given_to_whom_a_publish_is_refused() {
     let upstream = Upstream::with_fixtures();
     let server = ObjectServer::start("bucket");
     let app = TestApp::on_bucket(&server, |settings| {
-        crate::support::app::behind(settings, &upstream, &["@acme"]);
+        crate::support::app::behind(settings, &upstream, &["@acme/*"]);
         let mut rule = Rule::new("@acme/secret".parse().unwrap());
         rule.principals.insert(Action::Read, vec!["user:alice".parse().unwrap()]);
         settings.access.rules = vec![rule];
@@ -215,7 +218,6 @@ async fn no_link_is_given_to_whom_a_publish_is_refused() {
     let limits = json!({ "password": crate::support::app::PASSWORD, "readonly": true, "cidr_whitelist": [] });
     let token = alice.post("/-/npm/v1/tokens", &limits).await.ok().json();
     let reader = app.anybody().with_token(token["token"].as_str().unwrap());
-    let before = server.snapshot().len();
     refused_as(&ask(&app.anybody(), "@acme/tool", "2.0.0", 1).await, 401, "sign_in_first");
     refused_as(&ask(&bob, "@acme/tool", "2.0.0", 1).await, 403, "not_an_owner");
     refused_as(&ask(&reader, "@acme/tool", "2.0.0", 1).await, 403, "read_only_token");
@@ -223,7 +225,7 @@ async fn no_link_is_given_to_whom_a_publish_is_refused() {
     refused_as(&ask(&alice, "@acme/tool", "1.0.0", 1).await, 403, "version_exists");
     refused_as(&ask(&alice, "@acme/tool", "one", 1).await, 400, "bad_version");
     refused_as(&ask(&alice, "left", "9.0.0", 1).await, 403, "name_taken");
-    assert_eq!(server.snapshot().len(), before, "{:?}", server.snapshot().keys());
+    assert!(!server.snapshot().keys().any(|key| key.contains("upload")), "{:?}", server.snapshot().keys());
     // And who gets one and loses the right meanwhile publishes nothing.
     let begun = begin(&alice, "@acme/tool", "2.0.0").await;
     let tarball = Tarball::new("@acme/tool", "2.0.0");
@@ -396,6 +398,35 @@ async fn an_upload_that_breaks_off_is_begun_anew_and_leaves_nothing_when_it_fail
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_is_lost_is_found_done() {
+    let objects = ObjectServer::start("bucket");
+    let server = on_bucket(&objects).await;
+    let network = Chaos::before(server.origin()).await;
+    let token = server.http().create_user("alice", PASSWORD).await;
+    let desk = Desk::new();
+    let tarball = Tarball::new("tool", "1.0.0");
+    desk.tarball(&tarball);
+    // The connection is cut while the tarball gets its key.
+    let gate = Gate::closed();
+    let is_kept = |operation: Operation, key: &str| operation.is_write() && key.contains("-/tarballs/");
+    objects.misbehave(Fault::new(Misbehaviour::Hold(gate.clone())).when(is_kept));
+    let cut = async {
+        objects.wait_for(|calls| calls.iter().any(|call| call.key.contains("-/tarballs/"))).await;
+        network.cut_all();
+        gate.open();
+    };
+    let (url, environment) = (network.url(), [("HOLDFAST_TOKEN", token.as_str())]);
+    let publish = ["package.tgz", "--registry", url.as_str()];
+    let ((code, _, told), ()) = tokio::join!(desk.publish_in_job(&publish, &environment), cut);
+    assert_eq!(code, 0, "{told}");
+    assert!(downloaded(&server.http(), "/tool/-/tool-1.0.0.tgz").await == tarball.bytes());
+    // What is there with other bytes is somebody else's.
+    desk.tarball(&tarball.file("more.js", ""));
+    let (code, _, told) = desk.publish_in_job(&publish, &environment).await;
+    assert!(code == 1 && told.contains("previously published versions"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_registry_on_a_directory_gets_the_tarball_in_the_request() {
     let server = Settings::alone().start().await;
     let token = server.http().create_user("alice", PASSWORD).await;
@@ -410,6 +441,29 @@ async fn a_registry_on_a_directory_gets_the_tarball_in_the_request() {
         assert_eq!((&report["sent_by"], &report["version"]), (&json!("request"), &json!(version)));
         let path = format!("/@acme%2ftool/-/tool-{version}.tgz");
         assert!(downloaded(&server.http(), &path).await == tarball.bytes());
+    }
+}
+
+/// Both ways of a tarball.
+#[tokio::test(flavor = "multi_thread")]
+async fn provenance_goes_along_and_is_checked() {
+    let objects = ObjectServer::start("bucket");
+    for server in [Settings::alone().start().await, on_bucket(&objects).await] {
+        let token = server.http().create_user("alice", PASSWORD).await;
+        let desk = Desk::new().signed_in(&server.url(), &token);
+        let tarball = Tarball::new("@acme/tool", "1.0.0");
+        desk.tarball(&tarball);
+        let bundle = desk.path().join("bundle.json");
+        let publish = ["package.tgz", "--provenance-file", "bundle.json"];
+        std::fs::write(&bundle, provenance("@acme/tool", "1.0.0", b"other bytes").to_string()).unwrap();
+        let (code, _, told) = desk.publish(&publish).await;
+        assert!(code == 1 && told.contains("provenance"), "{told}");
+        let sent = provenance("@acme/tool", "1.0.0", &tarball.bytes());
+        std::fs::write(&bundle, sent.to_string()).unwrap();
+        let (code, _, told) = desk.publish(&publish).await;
+        assert_eq!(code, 0, "{told}");
+        let found = server.http().get("/-/npm/v1/attestations/@acme%2ftool@1.0.0").await.ok().json();
+        assert_eq!(found["attestations"][0]["bundle"], sent);
     }
 }
 
