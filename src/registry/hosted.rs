@@ -185,6 +185,8 @@ impl Registry {
         let held = self.inner.documents.lock(name).await;
         let findings = self.findings(name).await?;
         let is_takeover = findings.is_some();
+        // Others may change the package from the moment on that our write is done, which is before we are told so.
+        let began = Instant::now();
         let now = self.inner.clock.now();
         let known = self.inner.heads.document(name);
         let result = self
@@ -213,7 +215,12 @@ impl Registry {
                     if is_takeover {
                         tracing::info!(package.name = %name, "an older system's document was taken over");
                     }
-                    self.inner.heads.remember(name, Some(Arc::new(head)), snapshot, Instant::now());
+                    if snapshot.is_some() || !self.inner.store.is_shared() {
+                        self.inner.heads.remember(name, Some(Arc::new(head)), snapshot, began);
+                    } else {
+                        // Others have changed it since.
+                        self.inner.heads.heads.remove(name);
+                    }
                     self.inner.indexer.note(name.clone());
                 }
                 drop(held);

@@ -96,6 +96,16 @@ impl Stamp {
         self.writes.iter().any(|write| write == name)
     }
 
+    /// The name of the write that left this state.
+    pub(super) fn latest_write(&self) -> Option<&String> {
+        self.writes.first()
+    }
+
+    /// What the store calls this state.
+    pub fn etag(&self) -> Option<&str> {
+        self.etag.as_deref()
+    }
+
     /// Whether this is the same state of the object.
     pub(super) fn is(&self, other: &Self) -> bool {
         (&self.etag, &self.version) == (&other.etag, &other.version)

@@ -335,7 +335,8 @@ impl Store {
     }
 
     /// As [`Store::update`], from a state of the object that is known already, which spares a bucket one request where it
-    /// is still the latest. Returns the state that is there afterwards too, where the store tells states apart.
+    /// is still the latest. Returns the state that is there afterwards too, where the store tells states apart and nobody is
+    /// known to have written since.
     pub async fn update_from<T, E>(
         &self,
         key: &Key,

@@ -26,8 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(600);
 
 /// What came of a conditional write.
 pub(super) enum Settled {
-    /// It was done, and this is the state it left.
-    Written(Stamp),
+    /// It was done, and this is the state it left; `None` where others have written on top of it since.
+    Written(Option<Stamp>),
     /// The object is another than the condition says. Nothing was written.
     Lost,
 }
@@ -68,7 +68,7 @@ impl Bucket {
         loop {
             let mode = seen.map_or(PutMode::Create, |seen| PutMode::Update(seen.update_version()));
             let error = match self.put(key, bytes.clone(), mode, Some(&stamp)).await {
-                Ok(version) => return Ok(Settled::Written(stamp.at(version))),
+                Ok(version) => return Ok(Settled::Written(Some(stamp.at(version)))),
                 Err(error) => Error::from(error),
             };
             if matches!(error, Error::Denied(_)) {
@@ -80,7 +80,10 @@ impl Bucket {
                 Err(unclear) => Err(unclear),
             };
             let unclear = match now.map(|now| (judge(&name, seen, now.as_ref()), now)) {
-                Ok((Finding::Written, now)) => return Ok(Settled::Written(now.unwrap_or(stamp))),
+                // Whoever took what others wrote on top for what we wrote would write over it next.
+                Ok((Finding::Written, now)) => {
+                    return Ok(Settled::Written(now.filter(|now| now.latest_write() == Some(&name))));
+                }
                 Ok((Finding::Lost, _)) => return Ok(Settled::Lost),
                 // A refusal without a reason is no answer either.
                 Ok((Finding::Open, _)) => Error::Unavailable(io::Error::other(error)),
@@ -118,7 +121,7 @@ impl Bucket {
             }
         }
         let version = self.overwrite(key, bytes).await?;
-        Ok(Settled::Written(Stamp::default().at(version)))
+        Ok(Settled::Written(Some(Stamp::default().at(version))))
     }
 
     /// See [`super::Store::update_from`].
@@ -150,7 +153,7 @@ impl Bucket {
             let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
             let settled = self.write_if(key, bytes.clone(), seen).await;
             match faulty_answer(planned, settled)? {
-                Settled::Written(stamp) => return Ok((value, Some(Snapshot { bytes, stamp }))),
+                Settled::Written(stamp) => return Ok((value, stamp.map(|stamp| Snapshot { bytes, stamp }))),
                 Settled::Lost => {}
             }
             pause(conflicts).await;

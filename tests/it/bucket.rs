@@ -344,3 +344,25 @@ async fn a_link_reads_one_object_without_credentials_and_ends() {
     server.move_clock(Duration::from_secs(90));
     assert_eq!(reqwest::get(link).await.unwrap().status(), 403);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_wrote_on_top_is_not_taken_for_our_own() {
+    let server = ObjectServer::start("bucket");
+    let (one, other) = (store(&server).await, store(&server).await);
+    let (_, known) = one.update_from(&key(), None, increment).await.unwrap();
+    assert_eq!(known.as_ref().unwrap().bytes, "1");
+    // Our write is done and answered late; before we look, somebody else writes.
+    server.misbehave(Fault::new(Misbehaviour::ApplyAndStall).when(is_write).times(1));
+    let ours = tokio::spawn({
+        let one = one.clone();
+        async move { one.update_from(&key(), known, increment).await }
+    });
+    server.wait_for(|calls| calls.iter().any(|call| call.is_faulty && call.is_applied)).await;
+    other.update(&key(), increment).await.unwrap();
+    let (number, known) = ours.await.unwrap().unwrap();
+    assert_eq!(number, 2);
+    assert!(known.is_none(), "our bytes would go under the others' state: {known:?}");
+    // Begun from there, as a registry does, the next change keeps all that were made.
+    let (number, _) = one.update_from(&key(), known, increment).await.unwrap();
+    assert_eq!(number, 4);
+}
