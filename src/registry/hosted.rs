@@ -73,6 +73,13 @@ impl HostedHeads {
         self.documents.get(name).filter(|document| document.stamp == seen)
     }
 
+    /// Drops a document from memory that is not in the state that a list has told.
+    pub(super) fn keep_only(&self, name: &PackageName, etag: Option<&str>) {
+        if self.documents.get(name).is_some_and(|document| document.stamp.etag() != etag) {
+            self.documents.remove(name);
+        }
+    }
+
     fn remember(&self, name: &PackageName, head: Option<Arc<Head>>, snapshot: Option<Snapshot>, looked_at: Instant) {
         let stamp = snapshot.as_ref().map(|snapshot| snapshot.stamp.clone());
         match snapshot {

@@ -312,7 +312,11 @@ impl Registry {
         let states = self.listed_documents().await?;
         let changed = states.iter().filter(|(name, state)| shared.states.get(*name) != Some(*state));
         let gone = shared.states.keys().filter(|name| !states.contains_key(*name));
-        changed.map(|(name, _)| name).chain(gone).for_each(|name| self.inner.indexer.note(name.clone()));
+        let changed = changed.map(|(name, state)| (name, state.as_deref()));
+        for (name, state) in changed.chain(gone.map(|name| (name, None))) {
+            self.inner.heads.keep_only(name, state);
+            self.inner.indexer.note(name.clone());
+        }
         let mut pending = self.inner.indexer.pending.subscribe();
         while *pending.borrow_and_update() > 0 {
             let batch = self.inner.indexer.take_batch();
@@ -392,7 +396,8 @@ impl Registry {
         let count = batch.len();
         let mut documents = stream::iter(batch)
             .map(|name| async {
-                let stored = self.inner.store.read(&keys::packument(&name)).await;
+                // What this process has just written need not be fetched; what others have is not in memory any more.
+                let stored = self.hosted_document(&name).await;
                 (name, stored)
             })
             .buffer_unordered(READ_AT_ONCE);
@@ -402,9 +407,9 @@ impl Registry {
                     Some(entry) => index.put(&entry),
                     None => index.remove(&name),
                 },
-                Err(storage::Error::NotFound) => index.remove(&name),
+                Err(Error::PackageNotFound(_)) => index.remove(&name),
                 Err(error) => {
-                    tracing::warn!(package.name = %name, %error, "a package could not be indexed");
+                    tracing::warn!(package.name = %name, cause = %error, "a package could not be indexed");
                     is_complete = false;
                 }
             }
