@@ -12,7 +12,7 @@ use crate::keys;
 use crate::npm::PackageName;
 use crate::npm::packument::{EditError, Findings, Head, HostedPackument, Plan};
 use crate::random;
-use crate::storage::{self, Change, KeyedLocks, Snapshot, Stamp, UpdateError};
+use crate::storage::{self, Change, KeyedLocks, Known, Snapshot, Stamp, UpdateError};
 use crate::takeover::{Look, examine};
 
 /// The largest document that is served. Without tarballs in it, as an older system left them, none comes near.
@@ -71,6 +71,14 @@ impl HostedHeads {
     fn document(&self, name: &PackageName) -> Option<Snapshot> {
         let seen = self.heads.get(name)?.stamp?;
         self.documents.get(name).filter(|document| document.stamp == seen)
+    }
+
+    /// What a change of the package may begin from.
+    fn known(&self, name: &PackageName) -> Known {
+        match self.heads.get(name) {
+            Some(KnownHead { head: None, .. }) => Known::Absent,
+            _ => self.document(name).map_or(Known::Nothing, Known::State),
+        }
     }
 
     /// Drops a document from memory that is not in the state that a list has told.
@@ -195,7 +203,7 @@ impl Registry {
         // Others may change the package from the moment on that our write is done, which is before we are told so.
         let began = Instant::now();
         let now = self.inner.clock.now();
-        let known = self.inner.heads.document(name);
+        let known = self.inner.heads.known(name);
         let result = self
             .inner
             .store

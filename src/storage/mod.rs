@@ -66,6 +66,17 @@ pub enum Change<T> {
     Keep(T),
 }
 
+/// What the caller of [`Store::update_from`] knows of the object. It may be old; then the write finds out.
+#[derive(Debug)]
+pub enum Known {
+    /// It has to be read.
+    Nothing,
+    /// There was none.
+    Absent,
+    /// It was in this state.
+    State(Snapshot),
+}
+
 /// The store. Cheap to clone.
 ///
 /// A directory of this machine that one process owns, or a bucket that any number of processes share.
@@ -331,7 +342,7 @@ impl Store {
         T: Send + 'static,
         E: Send + 'static,
     {
-        Ok(self.update_from(key, None, change).await?.0)
+        Ok(self.update_from(key, Known::Nothing, change).await?.0)
     }
 
     /// As [`Store::update`], from a state of the object that is known already, which spares a bucket one request where it
@@ -340,7 +351,7 @@ impl Store {
     pub async fn update_from<T, E>(
         &self,
         key: &Key,
-        known: Option<Snapshot>,
+        known: Known,
         change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E> + Clone + Send + 'static,
     ) -> Result<(T, Option<Snapshot>), UpdateError<E>>
     where
@@ -361,7 +372,7 @@ impl Store {
                 spawn_blocking(work).await.unwrap_or_else(|error| Err(lost(error).into()))
             }
             Backend::Bucket(bucket) => {
-                if known.is_none() {
+                if matches!(known, Known::Nothing) {
                     self.count_read();
                 }
                 let bucket = Arc::clone(bucket);

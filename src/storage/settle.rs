@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use super::bucket::{Bucket, Snapshot, Stamp, name_of_write};
 use super::error::{Error, UpdateError};
 use super::fault::FaultPlan;
-use super::{Change, Existing, faulty_answer};
+use super::{Change, Existing, Known, faulty_answer};
 use crate::keys::Key;
 use crate::random;
 
@@ -128,7 +128,7 @@ impl Bucket {
     pub(super) async fn update<T, E>(
         &self,
         key: &Key,
-        known: Option<Snapshot>,
+        known: Known,
         change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E> + Clone + Send + 'static,
         faults: Option<FaultPlan>,
     ) -> Result<(T, Option<Snapshot>), UpdateError<E>>
@@ -137,8 +137,9 @@ impl Bucket {
         E: Send + 'static,
     {
         let mut current = match known {
-            Some(known) => Some(known),
-            None => self.snapshot_if_any(key).await?,
+            Known::Nothing => self.snapshot_if_any(key).await?,
+            Known::Absent => None,
+            Known::State(known) => Some(known),
         };
         for conflicts in 0..MOST_CONFLICTS {
             let bytes = current.as_ref().map(|snapshot| snapshot.bytes.clone());

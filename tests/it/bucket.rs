@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use holdfast::keys::{self, Key};
-use holdfast::storage::{BucketSettings, ByteRange, Change, Durability, Error, Existing, Location, Store, UpdateError};
+use holdfast::storage::{
+    BucketSettings, ByteRange, Change, Durability, Error, Existing, Known, Location, Store, UpdateError,
+};
 
 use crate::support::bucket::{bucket, location};
 use crate::support::object_server::{Fault, Misbehaviour, ObjectServer, Operation};
@@ -349,13 +351,13 @@ async fn a_link_reads_one_object_without_credentials_and_ends() {
 async fn what_others_wrote_on_top_is_not_taken_for_our_own() {
     let server = ObjectServer::start("bucket");
     let (one, other) = (store(&server).await, store(&server).await);
-    let (_, known) = one.update_from(&key(), None, increment).await.unwrap();
+    let (_, known) = one.update_from(&key(), Known::Nothing, increment).await.unwrap();
     assert_eq!(known.as_ref().unwrap().bytes, "1");
     // Our write is done and answered late; before we look, somebody else writes.
     server.misbehave(Fault::new(Misbehaviour::ApplyAndStall).when(is_write).times(1));
     let ours = tokio::spawn({
         let one = one.clone();
-        async move { one.update_from(&key(), known, increment).await }
+        async move { one.update_from(&key(), Known::State(known.unwrap()), increment).await }
     });
     server.wait_for(|calls| calls.iter().any(|call| call.is_faulty && call.is_applied)).await;
     other.update(&key(), increment).await.unwrap();
@@ -363,6 +365,9 @@ async fn what_others_wrote_on_top_is_not_taken_for_our_own() {
     assert_eq!(number, 2);
     assert!(known.is_none(), "our bytes would go under the others' state: {known:?}");
     // Begun from there, as a registry does, the next change keeps all that were made.
-    let (number, _) = one.update_from(&key(), known, increment).await.unwrap();
+    let (number, _) = one.update_from(&key(), Known::Nothing, increment).await.unwrap();
     assert_eq!(number, 4);
+    // What is taken for absent and is not, is found out.
+    let (number, _) = other.update_from(&key(), Known::Absent, increment).await.unwrap();
+    assert_eq!(number, 5);
 }
