@@ -4,8 +4,9 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{Error, ObjectStore as _, ObjectStoreExt as _, PutMode, RetryConfig};
 
+use crate::support::bucket::CREDENTIALS;
 use crate::support::object_server::ObjectServer;
-use crate::support::real_servers::{CREDENTIALS, Kind, LoadBalancer, RealServer};
+use crate::support::real_servers::{Kind, LoadBalancer, RealServer};
 
 const BUCKET: &str = "packages";
 

@@ -19,6 +19,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::bucket::location;
 use super::http::{Answer, INSTALL_ACCEPT, publish_document};
 use super::object_server::ObjectServer;
 use super::tarballs::Tarball;
@@ -61,24 +62,25 @@ impl TestApp {
 
     /// As [`TestApp::with`], with a clock that starts at another instant than the usual one.
     pub(crate) fn at(start: Timestamp, change: impl FnOnce(&mut Settings)) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        directory.path().clone_into(&mut settings.storage.directory);
-        settings.access.anonymous_read = Auto::Open;
-        settings.access.registration = RegistrationSetting::Set(Registration::Open);
-        change(&mut settings);
+        let (directory, settings) = open_settings(change);
         let store = Store::open(directory.path()).unwrap();
         Self::over(directory, settings, Clock::held_at(start), store)
     }
 
-    /// Over a bucket, which clients are sent to for tarballs. Cannot be restarted.
+    /// As [`TestApp::with`], over the bucket of that server, which others may be over too. Not to be restarted: another
+    /// one over the same bucket is the same.
+    pub(crate) fn over_bucket(server: &ObjectServer, change: impl FnOnce(&mut Settings)) -> Self {
+        let (directory, settings) = open_settings(change);
+        let store = Store::at(&location(server, &format!("s3://{}/registry", server.bucket()))).unwrap();
+        Self::over(directory, settings, Clock::held_at(START.parse().unwrap()), store)
+    }
+
+    /// The same, and clients are sent to the bucket for tarballs.
     pub(crate) fn on_bucket(server: &ObjectServer, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings { redirect: Some(Redirect::Always), ..Settings::default() };
-        settings.access.anonymous_read = Auto::Open;
-        settings.access.registration = RegistrationSetting::Set(Registration::Open);
-        change(&mut settings);
-        let store = Store::at(&super::bucket::location(server, &format!("s3://{}", server.bucket()))).unwrap();
-        Self::over(tempfile::tempdir().unwrap(), settings, Clock::held_at(START.parse().unwrap()), store)
+        Self::over_bucket(server, |settings| {
+            settings.redirect = Some(Redirect::Always);
+            change(settings);
+        })
     }
 
     fn over(directory: TempDir, settings: Settings, clock: Clock, store: Store) -> Self {
@@ -174,6 +176,17 @@ impl TestApp {
     pub(crate) async fn settle(&self) {
         self.app.registry.index_settled().await;
     }
+}
+
+/// Settings that let anybody read and register, with a folder of the test's own.
+fn open_settings(change: impl FnOnce(&mut Settings)) -> (TempDir, Settings) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut settings = Settings::default();
+    directory.path().clone_into(&mut settings.storage.directory);
+    settings.access.anonymous_read = Auto::Open;
+    settings.access.registration = RegistrationSetting::Set(Registration::Open);
+    change(&mut settings);
+    (directory, settings)
 }
 
 /// Puts an upstream and claims into settings.

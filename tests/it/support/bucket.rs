@@ -7,6 +7,9 @@ use holdfast::storage::{BucketSettings, Location};
 
 use super::object_server::ObjectServer;
 
+/// Id and secret of a key that our server takes, moto too, and that is the one pair that s3rver knows.
+pub(crate) const CREDENTIALS: (&str, &str) = ("S3RVER", "S3RVER");
+
 /// Where a store on that server is, with patience for a test: trouble shows in seconds.
 pub(crate) fn location(server: &ObjectServer, address: &str) -> Location {
     Location::Bucket(Box::new(bucket(server.url(), address)))
@@ -18,7 +21,7 @@ pub(crate) fn bucket(url: &str, address: &str) -> BucketSettings {
         address: address.parse().unwrap(),
         endpoint: Some(url.parse().unwrap()),
         region: Some("us-east-1".to_owned()),
-        access_key: Some(("test".to_owned(), Secret::new("test"))),
+        access_key: Some((CREDENTIALS.0.to_owned(), Secret::new(CREDENTIALS.1))),
         timeout: Duration::from_secs(5),
         idle: Duration::from_secs(1),
         ..BucketSettings::default()

@@ -45,8 +45,13 @@ pub(crate) struct Chaos {
 impl Chaos {
     /// In front of an address such as `127.0.0.1:4873`, or of an `http://` URL of one.
     pub(crate) async fn before(target: &str) -> Self {
+        Self::at("127.0.0.1", target).await
+    }
+
+    /// The same, listening on another address of this machine.
+    pub(crate) async fn at(host: &str, target: &str) -> Self {
         let target = target.trim_start_matches("http://").trim_end_matches('/').to_owned();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let fault = Arc::new(Mutex::new(Fault::None));
         let connections = Arc::new(AtomicUsize::new(0));

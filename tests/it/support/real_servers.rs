@@ -10,9 +10,6 @@ use tempfile::TempDir;
 use super::server::{Log, follow};
 use super::stable_port;
 
-/// The one pair that s3rver knows; moto takes any. The second half is the secret.
-pub(crate) const CREDENTIALS: (&str, &str) = ("S3RVER", "S3RVER");
-
 /// Where Debian has it, which is not in everybody's `PATH`.
 const NGINX: &str = "/usr/sbin/nginx";
 

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use super::bucket::CREDENTIALS;
 use super::http::Http;
+use super::network::Network;
+use super::object_server::ObjectServer;
 use super::{PATIENCE, stable_port, tail};
 
 /// What the process wrote to stderr and stdout. Cheap to clone; goes on filling.
@@ -72,6 +75,10 @@ pub(crate) struct Settings {
     files: Vec<(String, Vec<u8>)>,
     /// Neither an upstream nor its absence is said by a flag.
     has_upstream_elsewhere: bool,
+    /// The network namespace that it runs in, in place of this one, and its address there.
+    namespace: Option<(String, String)>,
+    /// The bucket of `HOLDFAST_TEST_STORE`, which goes with the server.
+    _bucket: Option<Arc<ObjectServer>>,
 }
 
 impl Settings {
@@ -85,6 +92,8 @@ impl Settings {
             env: Vec::new(),
             files: Vec::new(),
             has_upstream_elsewhere: false,
+            namespace: None,
+            _bucket: None,
         }
     }
 
@@ -140,6 +149,35 @@ impl Settings {
         self
     }
 
+    /// In a network of its own.
+    pub(crate) fn inside(mut self, network: &Network) -> Self {
+        self.namespace = Some((network.name().to_owned(), network.inside()));
+        self
+    }
+
+    /// Over a bucket of a server that speaks S3, with patience for a test: trouble shows in seconds.
+    pub(crate) fn bucket(self, endpoint: &str, address: &str) -> Self {
+        self.env("HOLDFAST__STORAGE__URL", address)
+            .env("HOLDFAST__STORAGE__ENDPOINT", endpoint)
+            .env("HOLDFAST__STORAGE__REGION", "us-east-1")
+            .env("HOLDFAST__STORAGE__ACCESS_KEY_ID", CREDENTIALS.0)
+            .env("HOLDFAST__STORAGE__SECRET_ACCESS_KEY", CREDENTIALS.1)
+            .env("HOLDFAST__STORAGE__TIMEOUT_SECONDS", "5")
+            .env("HOLDFAST__STORAGE__IDLE_SECONDS", "2")
+    }
+
+    /// Over the store that `HOLDFAST_TEST_STORE` names, so that one suite can be held against each: `s3` is a new bucket
+    /// for each server. Without the variable, or where a test has files in the directory, a directory.
+    fn over_wanted_store(self) -> Self {
+        let is_s3 = std::env::var_os("HOLDFAST_TEST_STORE").is_some_and(|store| store == "s3");
+        let has_own = !self.files.is_empty() || self.env.iter().any(|(name, _)| name == "HOLDFAST__STORAGE__URL");
+        if !is_s3 || has_own {
+            return self;
+        }
+        let bucket = Arc::new(ObjectServer::start("packages"));
+        Self { _bucket: Some(Arc::clone(&bucket)), ..self.bucket(bucket.url(), "s3://packages") }
+    }
+
     pub(crate) async fn start(self) -> Server {
         Server::start(self).await
     }
@@ -159,6 +197,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it on a new, empty data directory and waits until it listens.
     pub(crate) async fn start(settings: Settings) -> Self {
+        let settings = settings.over_wanted_store();
         let folder = Arc::new(tempfile::Builder::new().prefix("holdfast-server-").tempdir().unwrap());
         for (path, content) in &settings.files {
             let path = folder.path().join("data").join(path);
@@ -216,6 +255,13 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// The most memory that it ever had, in bytes; `None` where the system does not say.
+    pub(crate) fn peak_memory(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+    }
+
     /// `kill -9`: no chance to tidy up.
     pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
@@ -265,7 +311,14 @@ pub(crate) fn program() -> std::ffi::OsString {
 }
 
 fn spawn(settings: &Settings, folder: &Path, log: &Log) -> Child {
-    let mut command = Command::new(program());
+    let (mut command, host) = match &settings.namespace {
+        Some((name, address)) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", name]).arg(program());
+            (command, &**address)
+        }
+        None => (Command::new(program()), "127.0.0.1"),
+    };
     command.env_clear();
     for name in ["PATH", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -276,7 +329,7 @@ fn spawn(settings: &Settings, folder: &Path, log: &Log) -> Child {
     let home = folder.join("home");
     std::fs::create_dir_all(&home).unwrap();
     command.env("HOME", &home).current_dir(&home).env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
-    command.args(["serve", "--listen", &format!("127.0.0.1:{}", settings.port), "--data"]);
+    command.args(["serve", "--listen", &format!("{host}:{}", settings.port), "--data"]);
     command.arg(folder.join("data"));
     match &settings.upstream {
         Some(url) => command.args(["--upstream", url]),
