@@ -49,8 +49,9 @@ async fn works_behind(front: FrontEnd, tool: Tool) {
     client.expect(lambda.oversized() == 0, "no answer should be larger than what is carried");
 }
 
-/// Inside Lambda reading needs an account; yarn and berry send their token to read only when they are told to.
-fn send_token_always(client: &Client) {
+/// Where reading needs an account, as inside Lambda and behind a proxy, yarn and berry send their token to read only when
+/// they are told to.
+pub(crate) fn send_token_always(client: &Client) {
     let (file, line) = match client.tool.kind {
         Kind::YarnClassic => (".npmrc", "always-auth=true\n"),
         Kind::YarnBerry => (".yarnrc.yml", "npmAlwaysAuth: true\n"),
