@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
+use object_store::ObjectStoreExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::PATIENCE;
+use crate::support::bucket::CREDENTIALS;
 use crate::support::http::publish_document;
 use crate::support::in_process::{Plan, cut_body, files_below};
+use crate::support::object_server::ObjectServer;
 use crate::support::server::{Server, Settings};
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::noise;
@@ -183,4 +188,58 @@ async fn a_stop_waits_for_a_download_under_way() {
     let status = server.stop().await;
     assert!(reading.await.unwrap() == bytes);
     assert!(status.success(), "{status}\n{}", server.log().tail(20));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_of_a_large_object_in_a_bucket_take_no_memory() {
+    const BYTES: usize = 60 << 20;
+    let store = ObjectServer::start("packages");
+    let settings = Settings::alone().bucket(store.url(), "s3://packages").env("HOLDFAST__TARBALLS__REDIRECT", "never");
+    let server = settings.start().await;
+    let token = server.http().create_user("alice", "correct horse battery").await;
+    server.http().with_token(&token).publish(&Tarball::new("large", "1.0.0")).await.ok();
+    // Larger than what would be quick to publish.
+    let key = store.snapshot().into_keys().find(|key| key.starts_with("-/tarballs/")).unwrap();
+    let bytes = Bytes::from(noise(BYTES));
+    put(&store, &key, bytes.clone()).await;
+
+    let url = format!("{}/large/-/large-1.0.0.tgz", server.origin());
+    let before = server.peak_memory();
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let mut body = reqwest::get(&url).await.unwrap().bytes_stream();
+        let first = body.next().await.unwrap().unwrap();
+        slow.push((body, first.to_vec()));
+    }
+    // The bucket's connections wait too, longer than a body of it may bring nothing.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.http().get("/large").await.ok();
+    let reading = slow.into_iter().map(|(mut body, mut received)| {
+        let bytes = bytes.clone();
+        async move {
+            while let Some(piece) = body.next().await {
+                received.extend_from_slice(&piece.unwrap());
+            }
+            assert!(received == bytes);
+        }
+    });
+    futures::future::join_all(reading).await;
+    let (Some(before), Some(after)) = (before, server.peak_memory()) else { return };
+    let grown = after - before;
+    println!("four slow clients of {} MB took {} MB", BYTES >> 20, grown >> 20);
+    assert!(grown < BYTES as u64 / 2, "{grown} bytes for four clients of one object of {BYTES}");
+}
+
+/// Puts bytes in the place of an object.
+async fn put(store: &ObjectServer, key: &str, bytes: Bytes) {
+    let client = AmazonS3Builder::new()
+        .with_endpoint(store.url())
+        .with_bucket_name(store.bucket())
+        .with_allow_http(true)
+        .with_region("us-east-1")
+        .with_access_key_id(CREDENTIALS.0)
+        .with_secret_access_key(CREDENTIALS.1)
+        .build()
+        .unwrap();
+    client.put(&Path::from(key), bytes.into()).await.unwrap();
 }
