@@ -71,7 +71,7 @@ fn refused_as(answer: &Answer, status: u16, code: &str) -> String {
 
 /// What lies in the bucket that a reader of packages could come across.
 fn packages(server: &ObjectServer) -> Vec<String> {
-    let is_of_package = |key: &String| key.ends_with("/index.json") || key.starts_with("-/tarballs/");
+    let is_of_package = |key: &String| key.ends_with("/index.json") || key.contains("-/tarballs/");
     server.snapshot().into_keys().filter(is_of_package).collect()
 }
 
@@ -160,16 +160,16 @@ async fn what_is_sent_after_the_commit_has_read_it_changes_nothing() {
     begun.send(tarball.bytes()).await;
     // The tarball is read, and waits to get its key.
     let gate = Gate::closed();
-    let is_kept = |operation: Operation, key: &str| operation.is_write() && key.starts_with("-/tarballs/");
+    let is_kept = |operation: Operation, key: &str| operation.is_write() && key.contains("-/tarballs/");
     server.misbehave(Fault::new(Misbehaviour::Hold(gate.clone())).when(is_kept));
     let (caller, commit) = (alice.clone(), begun.commit.clone());
     let document = document_of_upload(&tarball, "latest");
     let committing = tokio::spawn(async move { caller.post(&commit, &document).await });
-    server.wait_for(|calls| calls.iter().any(|call| call.key.starts_with("-/tarballs/"))).await;
+    server.wait_for(|calls| calls.iter().any(|call| call.key.contains("-/tarballs/"))).await;
     assert_eq!(begun.send(noise(5000)).await, 200);
     gate.open();
     assert_eq!(committing.await.unwrap().status, 201);
-    let kept = server.snapshot().into_iter().find(|(key, _)| key.starts_with("-/tarballs/")).unwrap().1;
+    let kept = server.snapshot().into_iter().find(|(key, _)| key.contains("-/tarballs/")).unwrap().1;
     assert!(kept.bytes == tarball.bytes());
 }
 
@@ -252,7 +252,7 @@ async fn a_commit_whose_bucket_is_in_trouble_is_asked_again() {
     let tarball = Tarball::new("tool", "1.0.0").file("noise", noise(3_000_000));
     let begun = begin(&alice, "tool", "1.0.0").await;
     begun.send(tarball.bytes()).await;
-    let is_upload = |operation: Operation, key: &str| operation == Operation::Get && key.starts_with("-/uploads/");
+    let is_upload = |operation: Operation, key: &str| operation == Operation::Get && key.contains("-/uploads/");
     let document = document_of_upload(&tarball, "latest");
     server.misbehave(Fault::new(Misbehaviour::Refuse(503)).when(is_upload));
     refused_as(&alice.post(&begun.commit, &document).await, 503, "storage_unavailable");
@@ -356,7 +356,7 @@ async fn a_package_of_thirty_megabytes_is_published_through_lambda() {
     assert_eq!(document["dist-tags"], json!({ "latest": "1.0.0" }));
     // What proves who she is was not shown to the bucket.
     let calls = server.calls();
-    let upload = calls.iter().find(|call| call.key.starts_with("npm/-/uploads/") && call.body_length > 0).unwrap();
+    let upload = calls.iter().find(|call| call.key.contains("npm/-/uploads/") && call.body_length > 0).unwrap();
     assert!(upload.is_presigned && upload.headers.get("authorization").is_none(), "{:?}", upload.headers);
     let left: Vec<String> = server.snapshot().into_keys().filter(|key| key.contains("upload")).collect();
     assert!(left.is_empty(), "{left:?}");

@@ -76,8 +76,12 @@ fn asked(call: &Call) -> Asked {
         None if key.is_empty() => "keys".to_owned(),
         None => "packument".to_owned(),
         Some("tarballs") => "tarball".to_owned(),
-        Some("cache") if key.ends_with(".tgz") => "cached tarball".to_owned(),
-        Some("cache") => format!("cached {}", key.rsplit('/').next().unwrap()),
+        Some("cache") => match key.rsplit('/').next().unwrap() {
+            document if document.rsplit_once('.').is_some_and(|(_, kind)| kind == "json") => {
+                format!("cached {document}")
+            }
+            _ => "cached tarball".to_owned(),
+        },
         Some(folder) => format!("`-/{folder}`"),
     };
     (call.operation, kind)
@@ -241,10 +245,10 @@ async fn each_request_asks_the_store_for_what_the_page_says() {
     let known = cold.anybody().with_token(alice.token());
     known.send(Method::GET, "/-/whoami", &[], Body::empty()).await.ok();
     ledger.note("publish of a further version, cold", &cold, known.publish(&Tarball::new("@acme/tool", "1.0.2"))).await;
-    reads(&mut ledger, &app, &alice).await;
+    Box::pin(reads(&mut ledger, &app, &alice)).await;
     changes(&mut ledger, &app, &alice).await;
     accounts(&mut ledger, &app, &alice).await;
-    proxied(&mut ledger).await;
+    Box::pin(proxied(&mut ledger)).await;
 
     let text = page(&ledger);
     println!("{text}");
