@@ -46,18 +46,7 @@ async fn works_before_replicas(tool: Tool) {
     http.publish(&Tarball::new("@acme/scoped", "1.0.0")).await.ok();
 
     let package = client.package("@acme/another", "1.0.0");
-    match tool.kind {
-        Kind::Pnpm => client.run(&package, &["publish", "--access", "public", "--no-git-checks"]).await.ok(),
-        Kind::YarnClassic => {
-            let args = ["publish", "--access", "public", "--non-interactive", "--new-version", "1.0.0"];
-            client.run(&package, &args).await.ok()
-        }
-        Kind::YarnBerry => {
-            client.install(&package).await.ok();
-            client.run(&package, &["npm", "publish", "--access", "public"]).await.ok()
-        }
-        Kind::Npm | Kind::Bun | Kind::Deno => client.run(&package, &["publish", "--access", "public"]).await.ok(),
-    };
+    client.publish(&package).await;
     let tag: Option<&[&str]> = match tool.kind {
         Kind::Npm | Kind::Pnpm => Some(&["dist-tag", "add", "@acme/another@1.0.0", "tested"]),
         Kind::YarnClassic => Some(&["tag", "add", "@acme/another@1.0.0", "tested"]),

@@ -32,18 +32,7 @@ async fn works_behind(front: FrontEnd, tool: Tool) {
     client.has_installed(&project, INSTALLED);
 
     let package = client.package("@acme/another", "1.0.0");
-    match tool.kind {
-        Kind::Pnpm => client.run(&package, &["publish", "--access", "public", "--no-git-checks"]).await.ok(),
-        Kind::YarnClassic => {
-            let args = ["publish", "--access", "public", "--non-interactive", "--new-version", "1.0.0"];
-            client.run(&package, &args).await.ok()
-        }
-        Kind::YarnBerry => {
-            client.install(&package).await.ok();
-            client.run(&package, &["npm", "publish", "--access", "public"]).await.ok()
-        }
-        Kind::Npm | Kind::Bun | Kind::Deno => client.run(&package, &["publish", "--access", "public"]).await.ok(),
-    };
+    client.publish(&package).await;
     let published = lambda.http().with_token(&token).get("/@acme%2fanother").await;
     client.expect(published.status == 200, "what it published should be there");
     client.expect(lambda.oversized() == 0, "no answer should be larger than what is carried");

@@ -19,21 +19,9 @@ use crate::support::object_server::{Fault, Gate, Misbehaviour, ObjectServer, Ope
 use crate::support::server::{Server, Settings, program};
 use crate::support::signing::provenance;
 use crate::support::tarballs::Tarball;
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, noise};
 
 const PASSWORD: &str = "correct horse battery";
-
-/// Bytes that no compression makes smaller.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(&mut next).flatten().take(length).collect()
-}
 
 /// An upload that was begun.
 struct Begun {

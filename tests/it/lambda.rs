@@ -13,23 +13,11 @@ use crate::support::http::{Answer, Http, INSTALL_ACCEPT, publish_document};
 use crate::support::lambda::{FRONT_ENDS, FrontEnd, Lambda};
 use crate::support::server::{Settings, program};
 use crate::support::tarballs::{Tarball, shasum};
-use crate::support::upstream::{Fault, Package, Upstream};
+use crate::support::upstream::{Fault, Package, Upstream, noise};
 
 const PASSWORD: &str = "correct horse battery";
 /// Accounts by themselves, and no other registry.
 const OPEN: &[(&str, &str)] = &[("HOLDFAST__ACCESS__REGISTRATION", "open"), ("HOLDFAST__PACKAGES__PROXY", "false")];
-
-/// Bytes that no compression makes smaller.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(&mut next).flatten().take(length).collect()
-}
 
 /// A refusal of ours: this status and code, with a sentence.
 fn refused(answer: &Answer, status: u16, code: &str) -> String {

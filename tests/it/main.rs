@@ -33,6 +33,7 @@ mod clients_together;
 mod clients_trust;
 mod clients_yarn;
 mod codebox;
+mod codebox_bucket;
 mod codebox_import;
 mod crash_kill;
 mod crash_points;

@@ -343,6 +343,20 @@ impl Client {
         self.run(project, args).await
     }
 
+    /// Publishes a package of version 1.0.0, asking nothing.
+    pub(crate) async fn publish(&self, package: &Path) {
+        let args: &[&str] = match self.tool.kind {
+            Kind::Pnpm => &["publish", "--access", "public", "--no-git-checks"],
+            Kind::YarnClassic => &["publish", "--access", "public", "--non-interactive", "--new-version", "1.0.0"],
+            Kind::YarnBerry => {
+                self.install(package).await.ok();
+                &["npm", "publish", "--access", "public"]
+            }
+            Kind::Npm | Kind::Bun | Kind::Deno => &["publish", "--access", "public"],
+        };
+        self.run(package, args).await.ok();
+    }
+
     /// These packages have to be installed in these versions.
     #[track_caller]
     pub(crate) fn has_installed(&self, project: &Path, packages: &[(&str, &str)]) {
