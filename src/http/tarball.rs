@@ -7,7 +7,7 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION,
     RANGE, VARY,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::error::ApiError;
@@ -24,9 +24,10 @@ pub(super) async fn get(
     Identity(caller): Identity,
     Package(name): Package,
     File(file): File,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tarball = app.registry.tarball(&caller, &name, &file).await?;
+    let tarball = app.registry.tarball(&caller, &name, &file, method == Method::GET).await?;
     let common = common_headers(app.registry.is_public(&name));
     match tarball {
         TarballBytes::Elsewhere(link) => Ok(elsewhere(&link)),

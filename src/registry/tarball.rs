@@ -139,8 +139,15 @@ impl Drop for Registered {
 }
 
 impl Registry {
-    /// A tarball by its file name.
-    pub async fn tarball(&self, caller: &Caller, name: &PackageName, file: &str) -> Result<TarballBytes, Error> {
+    /// A tarball by its file name. `by_link` where the client may be sent to the bucket: a link is good for `GET` alone.
+    pub async fn tarball(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        file: &str,
+        by_link: bool,
+    ) -> Result<TarballBytes, Error> {
+        let to = if by_link { self.redirect() } else { Redirect::Never };
         let not_found = || Error::TarballNotFound { name: name.clone(), file: file.to_owned() };
         let head = self.hosted_head_within(name, TARBALL_HEAD_AGE.max(self.inner.fresh)).await?;
         self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
@@ -152,7 +159,8 @@ impl Registry {
             require_offered(judged.as_ref(), name, &judged_as)?;
             let key = self.hosted_tarball_key(name, number, &head.revision).await?.ok_or_else(not_found)?;
             // Of an older system's document it is not known that its tarballs are there.
-            let kept = if head.is_older { self.kept_if_there(&key).await? } else { self.kept_tarball(&key).await? };
+            let kept =
+                if head.is_older { self.kept_if_there(&key, to).await? } else { self.kept_tarball(&key, to).await? };
             match kept {
                 Some(kept) => return Ok(kept),
                 // The tarballs of a copy are where the copy was made.
@@ -162,7 +170,7 @@ impl Registry {
         }
         let version = parsed.map_err(|_| not_found())?;
         let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(not_found()) };
-        self.proxied_tarball(upstream, name, number, &version, not_found).await
+        self.proxied_tarball(upstream, name, (number, &version), to, not_found).await
     }
 
     /// The key of a hosted version's tarball. The number is looked for as it was asked for, since an older system's
@@ -199,19 +207,18 @@ impl Registry {
         &self,
         upstream: &Upstream,
         name: &PackageName,
-        number: &str,
-        version: &Version,
+        (number, version): (&str, &Version),
+        to: Redirect,
         not_found: impl Fn() -> Error,
     ) -> Result<TarballBytes, Error> {
         self.require_offered_at_hand(upstream, name, version).await?;
         let key = keys::cached_tarball(upstream.cache_name(), name, version);
         // What is redirected has to be there; of what is hosted here its document says so.
-        let kept = if self.redirects() { self.kept_if_there(&key).await? } else { self.kept_tarball(&key).await? };
-        if let Some(kept) = kept {
+        if let Some(kept) = self.kept_if_there(&key, to).await? {
             return Ok(kept);
         }
         if let Some(transfer) = self.inner.transfers.running(&key) {
-            return self.arriving(&key, transfer).await;
+            return self.arriving(&key, transfer, to).await;
         }
         let Some(expected) = self.expected_tarball(upstream, name, number, version).await? else {
             return Err(not_found());
@@ -222,8 +229,8 @@ impl Registry {
         let wanted = (name.clone(), version.clone());
         let start = async move { this.start_transfer(&upstream, flight_key, expected, wanted).await.map_err(Arc::new) };
         match self.inner.transfers.starts.run(key.clone(), start).await.map_err(|_| Error::Interrupted)? {
-            Ok(Start::Running(transfer)) => self.arriving(&key, transfer).await,
-            Ok(Start::Kept) => self.kept_tarball(&key).await?.ok_or_else(not_found),
+            Ok(Start::Running(transfer)) => self.arriving(&key, transfer, to).await,
+            Ok(Start::Kept) => self.kept_tarball(&key, to).await?.ok_or_else(not_found),
             // The document names a file that the upstream does not have.
             Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => Err(not_found()),
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
@@ -246,9 +253,14 @@ impl Registry {
         Ok(Some(link))
     }
 
-    /// Whether clients are sent to the bucket for bytes.
+    /// When clients are sent to the bucket for bytes.
+    fn redirect(&self) -> Redirect {
+        if self.inner.store.is_shared() { self.inner.redirect.to } else { Redirect::Never }
+    }
+
+    /// Whether clients are sent to the bucket for bytes at all.
     pub(super) fn redirects(&self) -> bool {
-        self.inner.store.is_shared() && self.inner.redirect.to != Redirect::Never
+        self.redirect() != Redirect::Never
     }
 
     async fn is_kept(&self, key: &Key) -> Result<bool, Error> {
@@ -260,9 +272,8 @@ impl Registry {
     }
 
     /// What is kept under a key: as a link, where the settings say so and the store has links, else its bytes.
-    async fn kept_tarball(&self, key: &Key) -> Result<Option<TarballBytes>, Error> {
-        let wants_link = match self.inner.redirect.to {
-            _ if !self.inner.store.is_shared() => false,
+    async fn kept_tarball(&self, key: &Key, to: Redirect) -> Result<Option<TarballBytes>, Error> {
+        let wants_link = match to {
             Redirect::Never => false,
             Redirect::Always => true,
             Redirect::Above(bytes) => match self.inner.store.size(key).await {
@@ -282,21 +293,25 @@ impl Registry {
     }
 
     /// What is under way: as it comes, or as a link once it is there.
-    async fn arriving(&self, key: &Key, transfer: Transfer) -> Result<TarballBytes, Error> {
+    async fn arriving(&self, key: &Key, transfer: Transfer, to: Redirect) -> Result<TarballBytes, Error> {
         let is_small = |above: u64| transfer.size_bytes.is_some_and(|size| size <= above);
-        match self.inner.redirect.to {
-            _ if !self.redirects() => return Ok(transfer.into_bytes()),
+        match to {
+            Redirect::Never => return Ok(transfer.into_bytes()),
             Redirect::Above(bytes) if is_small(bytes) => return Ok(transfer.into_bytes()),
-            _ => {}
+            Redirect::Above(_) | Redirect::Always => {}
         }
         let mut under_way = transfer.under_way;
         while under_way.changed().await.is_ok() {}
         let failed = upstream::Error::BadAnswer("its tarball could not be fetched whole, see the log");
-        self.kept_if_there(key).await?.ok_or(Error::Upstream(failed))
+        self.kept_if_there(key, to).await?.ok_or(Error::Upstream(failed))
     }
 
-    async fn kept_if_there(&self, key: &Key) -> Result<Option<TarballBytes>, Error> {
-        if self.is_kept(key).await? { self.kept_tarball(key).await } else { Ok(None) }
+    /// As [`Registry::kept_tarball`] for what may not be there, which a link does not tell.
+    async fn kept_if_there(&self, key: &Key, to: Redirect) -> Result<Option<TarballBytes>, Error> {
+        if to == Redirect::Always && !self.is_kept(key).await? {
+            return Ok(None);
+        }
+        self.kept_tarball(key, to).await
     }
 
     /// Refuses a version that is withheld, before anything is given out or asked for. By the document at hand, however old:

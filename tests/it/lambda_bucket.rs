@@ -1,5 +1,6 @@
 //! Functions over one bucket: what they share, and what leaves by a link since Lambda does not carry it.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::bucket::variables;
@@ -40,6 +41,10 @@ async fn what_one_function_has_published_another_gives_out_by_a_link() {
     let got = reqwest::get(&link).await.unwrap();
     assert_eq!(got.status(), 200);
     assert_eq!(got.bytes().await.unwrap(), tarball.bytes());
+
+    // A link is signed for GET alone, so that whoever asks for the head gets it here.
+    let head = read.send(Method::HEAD, "/@acme%2fcard/-/card-1.0.0.tgz", &[], Vec::new()).await;
+    assert_eq!((head.status.as_u16(), head.header("content-length")), (200, &*tarball.bytes().len().to_string()));
 
     one.http().with_token(&token).publish(&Tarball::new("@acme/card", "1.1.0")).await.ok();
     assert_eq!(read.get("/@acme%2fcard").await.ok().json()["dist-tags"], json!({ "latest": "1.1.0" }));
