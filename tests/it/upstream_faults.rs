@@ -376,7 +376,12 @@ async fn a_client_that_leaves_does_not_stop_the_others() {
     let (expected, at_the_gate) = (bytes.clone(), Arc::clone(&gate));
     let upstream = Scripted::start(move |own, path| {
         let whole = match path {
-            "/thing" => document("thing", &tarball, &format!("{own}/thing.tgz")).to_string().into(),
+            // The full form, which is what is asked for: a short one in its place would be asked for again by who comes later.
+            "/thing" => {
+                let mut document = document("thing", &tarball, &format!("{own}/thing.tgz"));
+                document["_id"] = "thing".into();
+                document.to_string().into()
+            }
             _ => bytes.clone(),
         };
         // One half at once, the other when the gate is opened.
