@@ -1,18 +1,13 @@
 //! `holdfast import`: taking over what another registry left in the store.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::{DataArgs, output, runtime};
+use super::{DataArgs, open_store, output, runtime};
 use crate::clock::Clock;
 use crate::settings::ReadOnly;
-use crate::storage::{self, OpenError, Store};
 use crate::takeover::{self, Copies, Progress, Report, VersionLine, Wish};
-
-/// Packages between two lines of progress, where they cannot be one line that changes.
-const PACKAGES_PER_LINE: usize = 100;
 
 /// Arguments of `holdfast import`.
 #[derive(Debug, Args)]
@@ -60,38 +55,23 @@ pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
         dry_run || settings.storage.read_only != ReadOnly::Set(true),
         "`storage.read_only` is set: take it out of the settings, or look only with --dry-run"
     );
-    let shown = settings.storage.shown();
-    let store = Store::at(&settings.storage.location()).map_err(|error| {
-        let advice = match error {
-            OpenError::Store(storage::Error::Locked) => format!("a server runs on `{shown}`: stop it first"),
-            _ => format!("`{shown}` cannot be used"),
-        };
-        anyhow::Error::new(error).context(advice)
-    })?;
+    let store = open_store(&settings)?;
     let wish = Wish { dry_run, copies: if drop_frozen { Copies::Drop } else { Copies::Keep } };
     let clock = Clock::default();
-    let import = takeover::import(&store, &clock, wish, show_progress());
+    let mut progress = output::Progress::of("packages");
+    let import = takeover::import(&store, &clock, wish, |Progress { done, of, name }| {
+        progress.step(done as u64, Some(of as u64), name);
+    });
     let report = runtime()?.block_on(import).map_err(|error| {
         anyhow::Error::new(error).context("the import stopped; what is done stays done, run it again to go on")
     })?;
+    drop(progress);
     if json {
         output::json(&report)?;
     } else {
         output::data(&text(&report, drop_frozen || keep_frozen))?;
     }
     Ok(if report.has_problems() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// One line that changes on a terminal, else a line now and then.
-fn show_progress() -> impl FnMut(Progress<'_>) {
-    let is_terminal = std::io::stderr().is_terminal();
-    move |Progress { done, of, name }| {
-        if is_terminal {
-            output::progress(&format!("{} of {of} packages: {name}", done + 1), done + 1 == of);
-        } else if done % PACKAGES_PER_LINE == 0 {
-            output::message(&format!("holdfast: {done} of {of} packages are done"));
-        }
-    }
 }
 
 /// The report for people. A choice about copies that was not made is asked for.

@@ -24,6 +24,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use url::Url;
 
 use crate::settings::{DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings};
+use crate::storage::{self, OpenError, Store};
 
 /// A private npm registry that a team can trust with its supply chain.
 #[derive(Debug, Parser)]
@@ -213,6 +214,19 @@ fn word(value: &impl serde::Serialize) -> String {
 
 /// What to do about a store that does not keep the conditions of a write.
 const UNCONDITIONAL_ADVICE: &str = "Two processes would lose each other's changes there. Use a store with conditional writes, or run exactly one process and promise so with `storage.single_writer = true`.";
+
+/// The store of a command that works on it directly. Of a directory it becomes the owner, so no server may run there; a bucket
+/// it shares.
+fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let shown = settings.storage.shown();
+    Store::at(&settings.storage.location()).map_err(|error| {
+        let advice = match error {
+            OpenError::Store(storage::Error::Locked) => format!("a server runs on `{shown}`: stop it first"),
+            _ => format!("`{shown}` cannot be used"),
+        };
+        anyhow::Error::new(error).context(advice)
+    })
+}
 
 /// The runtime: as many workers as the machine has cores.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

@@ -1,6 +1,8 @@
 //! Writing for people and for scripts. A reader that has gone away (`| head`) is no error.
 
-use std::io::{self, Write as _};
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -23,11 +25,47 @@ pub fn message(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Writes a line to stderr over the one before, for a terminal. The last one stays.
-pub fn progress(text: &str, is_last: bool) {
-    // `\u{1b}[K` clears what a longer line left.
-    let end = if is_last { "\n" } else { "" };
-    let _ = write!(io::stderr(), "\r{text}\u{1b}[K{end}");
+/// How far long work has got, on stderr: one line that changes on a terminal, else a line now and then.
+#[derive(Debug)]
+pub struct Progress {
+    /// What is counted: `packages`.
+    unit: &'static str,
+    is_terminal: bool,
+    told_at: Option<Instant>,
+}
+
+impl Progress {
+    /// Nothing is said before the first step.
+    pub fn of(unit: &'static str) -> Self {
+        Self { unit, is_terminal: io::stderr().is_terminal(), told_at: None }
+    }
+
+    /// So many are done, of so many where that is known, and this one is next.
+    pub fn step(&mut self, done: u64, of: Option<u64>, next: &dyn fmt::Display) {
+        let pause = if self.is_terminal { Duration::from_millis(100) } else { Duration::from_secs(10) };
+        // The first of few is not worth a line.
+        let told_at = self.told_at.get_or_insert_with(Instant::now);
+        if told_at.elapsed() < pause {
+            return;
+        }
+        *told_at = Instant::now();
+        let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
+        let unit = self.unit;
+        if self.is_terminal {
+            // `\u{1b}[K` clears what a longer line left.
+            let _ = write!(io::stderr(), "\r{done}{of} {unit}: {next}\u{1b}[K");
+        } else {
+            message(&format!("holdfast: {done}{of} {unit} are done"));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_terminal && self.told_at.is_some() {
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
+        }
+    }
 }
 
 /// Tells what stopped a command: the error, its causes, and what to do where that is known.

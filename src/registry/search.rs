@@ -335,7 +335,7 @@ impl Registry {
 
     /// The hosted packages of a bucket, as one list request for each thousand tells them, with the state of each document.
     pub(super) async fn listed_documents(&self) -> Result<HashMap<PackageName, Option<String>>, Error> {
-        let mut listed = self.inner.store.list_states_after(&keys::last_reserved());
+        let mut listed = self.inner.store.list_objects_after(&keys::last_reserved());
         let mut states = HashMap::new();
         while let Some(found) = listed.recv().await {
             let found = found?;

@@ -368,7 +368,12 @@ impl Bucket {
             .map_err(Error::from)
             .try_filter_map(move |meta| {
                 let key = meta.location.as_ref().strip_prefix(&prefix).and_then(Key::listed);
-                let listed = key.map(|key| Listed { key, etag: meta.e_tag });
+                let listed = key.map(|key| Listed {
+                    key,
+                    etag: meta.e_tag,
+                    size_bytes: meta.size,
+                    modified_seconds: meta.last_modified.timestamp(),
+                });
                 async move { Ok(listed) }
             })
             .boxed()
@@ -389,13 +394,17 @@ impl Bucket {
     }
 }
 
-/// A key that was found, and which state of the object, where the store tells.
+/// An object that was found.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// The key.
+    /// Its key.
     pub key: Key,
-    /// Changes with each write of the object.
+    /// Changes with each write of the object. `None` on a directory.
     pub etag: Option<String>,
+    /// Its size.
+    pub size_bytes: u64,
+    /// When it was written, in seconds since 1970.
+    pub modified_seconds: i64,
 }
 
 type ObjectBody = BoxStream<'static, Result<Bytes, Error>>;

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::error::Error;
-use super::{Durability, Existing};
+use super::{Durability, Existing, Listed};
 use crate::keys::Key;
 
 const STAGING: &str = "-/staging";
@@ -168,13 +168,14 @@ impl Local {
         Ok(())
     }
 
-    /// Calls `found` with every key, in no particular order. Ends early when `found` says so.
-    pub(super) fn list(&self, found: &mut dyn FnMut(Key) -> bool) -> Result<(), Error> {
-        list_below(&self.root, &self.root, found).map(|_| ())
-    }
-
-    /// As [`Local::list`], below one folder; nothing when there is none.
-    pub(super) fn list_folder(&self, folder: &Key, found: &mut dyn FnMut(Key) -> bool) -> Result<(), Error> {
+    /// Calls `found` with every key below a folder, or with all there are, in no particular order. Ends early when `found`
+    /// says so. A folder that is not there is empty.
+    pub(super) fn list(
+        &self,
+        folder: Option<&Key>,
+        found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool,
+    ) -> Result<(), Error> {
+        let Some(folder) = folder else { return list_below(&self.root, &self.root, found).map(|_| ()) };
         match list_below(&self.root, &self.root.join(folder.as_str()), found) {
             Ok(_) | Err(Error::NotFound) => Ok(()),
             Err(error) => Err(error),
@@ -296,7 +297,13 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key) -> bool) -> Result<bool, Error> {
+/// What a list says of a file; `None` for one that has gone since it was found.
+pub(super) fn listed(key: Key, entry: &fs::DirEntry) -> Option<Listed> {
+    let metadata = entry.metadata().ok()?;
+    Some(Listed { key, etag: None, size_bytes: metadata.len(), modified_seconds: metadata.mtime() })
+}
+
+fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool) -> Result<bool, Error> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
@@ -307,7 +314,7 @@ fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key) -> bool)
             }
         } else if relative != LOCK
             && let Some(key) = Key::listed(relative)
-            && !found(key)
+            && !found(key, &entry)
         {
             return Ok(false);
         }

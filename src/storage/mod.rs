@@ -14,6 +14,7 @@ mod locks;
 mod settle;
 mod upload;
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,9 @@ use crate::keys::Key;
 use bucket::Bucket;
 use fault::Planned;
 use local::{Local, Staged};
+
+/// Objects that a list runs ahead of whoever reads it.
+const LISTED_AHEAD: usize = 256;
 
 /// What a write does when the key is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -409,47 +413,53 @@ impl Store {
 
     /// All keys, in no particular order, as a stream with a bounded buffer. Keys written meanwhile may be missing.
     pub fn list(&self) -> mpsc::Receiver<Result<Key, Error>> {
-        self.list_below(None, |listed| listed.key)
+        self.list_below(None, |key, _| Some(key), |listed| listed.key)
     }
 
     /// As [`Store::list`], the keys below one folder. A folder that is not there is empty.
     pub fn list_folder(&self, folder: &Key) -> mpsc::Receiver<Result<Key, Error>> {
-        self.list_below(Some(folder), |listed| listed.key)
+        self.list_below(Some(folder), |key, _| Some(key), |listed| listed.key)
     }
 
-    /// The keys that sort after one, with which state each object is in. On a directory all keys, without.
-    pub fn list_states_after(&self, key: &Key) -> mpsc::Receiver<Result<Listed, Error>> {
-        let (sender, receiver) = mpsc::channel(256);
+    /// As [`Store::list`], the objects below one folder, or all, with size and date: on a directory one look at each more.
+    pub fn list_objects(&self, folder: Option<&Key>) -> mpsc::Receiver<Result<Listed, Error>> {
+        self.list_below(folder, local::listed, |listed| listed)
+    }
+
+    /// As [`Store::list_objects`], those that sort after a key. On a directory all of them.
+    pub fn list_objects_after(&self, key: &Key) -> mpsc::Receiver<Result<Listed, Error>> {
         match &self.backend {
-            Backend::Directory(_) => return self.list_below(None, |listed| listed),
-            Backend::Bucket(bucket) => pass_on(bucket.list_after(key), sender, |listed| listed),
+            Backend::Directory(_) => self.list_objects(None),
+            Backend::Bucket(bucket) => {
+                let (sender, receiver) = mpsc::channel(LISTED_AHEAD);
+                pass_on(bucket.list_after(key), sender, |listed| listed);
+                receiver
+            }
         }
-        receiver
     }
 
     fn list_below<T: Send + 'static>(
         &self,
         folder: Option<&Key>,
-        told: fn(Listed) -> T,
+        of_file: fn(Key, &DirEntry) -> Option<T>,
+        of_object: fn(Listed) -> T,
     ) -> mpsc::Receiver<Result<T, Error>> {
-        let (sender, receiver) = mpsc::channel(256);
+        let (sender, receiver) = mpsc::channel(LISTED_AHEAD);
         match &self.backend {
             Backend::Directory(local) => {
                 let (local, folder) = (Arc::clone(local), folder.cloned());
                 spawn_blocking(move || {
-                    let mut found = |key| sender.blocking_send(Ok(told(Listed { key, etag: None }))).is_ok();
-                    let outcome = match &folder {
-                        Some(folder) => local.list_folder(folder, &mut found),
-                        None => local.list(&mut found),
+                    let mut found = |key, entry: &DirEntry| {
+                        of_file(key, entry).is_none_or(|found| sender.blocking_send(Ok(found)).is_ok())
                     };
-                    if let Err(error) = outcome {
+                    if let Err(error) = local.list(folder.as_ref(), &mut found) {
                         // Nobody is listening when the receiver was dropped.
                         let _ = sender.blocking_send(Err(error));
                     }
                 });
             }
             Backend::Bucket(bucket) => {
-                pass_on(bucket.list(folder), sender, told);
+                pass_on(bucket.list(folder), sender, of_object);
             }
         }
         receiver

@@ -776,6 +776,8 @@ impl TestApp {
             records.any(|record| record["served"].get(version).is_some())
         })
         .await;
+        // What it changes in memory comes after the file.
+        self.app.settled().await;
     }
 
     async fn ready(&self) -> Value {
