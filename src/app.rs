@@ -10,12 +10,13 @@ use url::Url;
 
 use crate::auth::{Auth, RuleError};
 use crate::clock::Clock;
+use crate::events::Recorder;
 use crate::providers;
 use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings};
 use crate::storage::{self, Store};
-use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_swept, keep_waivers};
+use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_recorded, keep_swept, keep_waivers};
 use crate::upstream::{self, Upstream};
 
 /// The application. Cheap to clone.
@@ -23,6 +24,8 @@ use crate::upstream::{self, Upstream};
 pub struct App {
     /// What a registry does.
     pub registry: Registry,
+    /// The record of what happens.
+    pub recorder: Recorder,
     /// The time.
     pub clock: Clock,
     /// How this server is seen from outside.
@@ -110,7 +113,8 @@ impl App {
         let (tasks, keepers) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
         let access = settings.access_policy().map_err(StartError::Rules)?;
-        let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), settings.auth(&access))
+        let recorder = Recorder::new(store.clone(), clock.clone(), tasks.clone());
+        let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), recorder.clone(), settings.auth(&access))
             .map_err(StartError::GitHub)?;
         let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
         let (keeping, is_shared) = (store.clone(), store.is_shared());
@@ -121,6 +125,7 @@ impl App {
             switches: settings.policy.switches.clone(),
             rules,
             answers_audit: settings.advisories.answer_audit,
+            recorder: recorder.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
             limits: settings.limits.clone(),
@@ -144,6 +149,7 @@ impl App {
                 keepers.spawn(rules.keep(stop.clone()));
                 keepers.spawn(advisories.keep(stop.clone()));
                 keepers.spawn(keep_swept(registry.clone(), stop.clone()));
+                keepers.spawn(keep_recorded(recorder.clone(), stop.clone()));
                 if is_shared {
                     keepers.spawn(keep_waivers(registry.clone(), stop.clone()));
                 }
@@ -154,7 +160,7 @@ impl App {
                     let advisories = advisories.clone();
                     async move { advisories.begin().await }
                 });
-                Some(Arc::new(Upkeep::new(registry.clone(), clock.clone(), rules, advisories)))
+                Some(Arc::new(Upkeep::new(registry.clone(), recorder.clone(), clock.clone(), rules, advisories)))
             }
         };
         let public = PublicAddress {
@@ -164,7 +170,7 @@ impl App {
             is_local_only: settings.server.is_local_only(),
         };
         let idle = settings.server.idle;
-        Ok(Self { registry, clock, public: Arc::new(public), tasks, idle, keepers, stop, upkeep })
+        Ok(Self { registry, recorder, clock, public: Arc::new(public), tasks, idle, keepers, stop, upkeep })
     }
 
     /// Waits until all that requests have begun is done. For where nothing runs between requests; call it when none is under way.
@@ -196,5 +202,8 @@ impl App {
         self.tasks.close();
         self.keepers.close();
         tokio::join!(self.tasks.wait(), self.keepers.wait());
+        if let Err(error) = self.recorder.flush().await {
+            tracing::error!(%error, "the last events could not be written into the record");
+        }
     }
 }

@@ -41,6 +41,14 @@ impl Key {
         self.0.strip_suffix("/index.json")?.parse().ok()
     }
 
+    /// For the key of a batch of events, when its write began.
+    pub fn event_instant(&self) -> Option<Timestamp> {
+        let mut parts = self.0.strip_prefix("-/events/")?.strip_suffix(".jsonl")?.splitn(3, '/');
+        let (day, hour, rest) = (parts.next()?, parts.next()?, parts.next()?);
+        let (minutes, seconds) = rest.split_once('-')?.0.split_at_checked(2)?;
+        format!("{day}T{hour}:{minutes}:{seconds}Z").parse().ok()
+    }
+
     /// For the key of a tarball that an older system left, the package's name and the version's number.
     pub fn legacy_tarball_parts(&self) -> Option<(PackageName, &str)> {
         let (name, file) = self.0.rsplit_once('/')?;
@@ -156,9 +164,22 @@ pub fn advisories_index(fingerprint: &str) -> Key {
     Key(format!("-/advisories/{fingerprint}.index"))
 }
 
-/// An event: something that happened and is to be remembered. Events sort by their instant.
-pub fn event(instant: Timestamp, id: &str) -> Key {
-    Key(format!("-/events/{}-{id}.json", instant.to_string().replace(':', "")))
+/// The folder of the record of what happened.
+pub fn events() -> Key {
+    Key("-/events".to_owned())
+}
+
+/// A batch of events whose write began at an instant. Batches sort by it.
+pub fn event_batch(began: Timestamp, id: &str) -> Key {
+    Key(format!("{}-{id}.jsonl", events_from(began)))
+}
+
+/// Sorts before all batches of an instant and after all earlier ones: `-/events/2026-11-30/04/0506.789`.
+pub fn events_from(instant: Timestamp) -> Key {
+    let text = instant.to_string();
+    let (day, time) = text.split_once('T').unwrap_or((&text, ""));
+    let (hour, rest) = time.split_once(':').unwrap_or((time, ""));
+    Key(format!("-/events/{day}/{hour}/{}", rest.replace(':', "").trim_end_matches('Z')))
 }
 
 /// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone
@@ -265,6 +286,15 @@ pub fn index_running() -> Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn batches_of_events_sort_by_their_instant() {
+        let [earlier, later] = ["2026-11-30T04:05:06.789Z", "2026-11-30T10:00:00.000Z"].map(|at| at.parse().unwrap());
+        assert_eq!(event_batch(earlier, "ab").as_str(), "-/events/2026-11-30/04/0506.789-ab.jsonl");
+        assert_eq!(event_batch(earlier, "ab").event_instant(), Some(earlier));
+        assert!(events_from(earlier) < event_batch(earlier, "0") && event_batch(earlier, "f") < events_from(later));
+        assert_eq!(events_from(earlier).event_instant(), None);
+    }
 
     #[test]
     fn every_part_of_a_key_is_a_possible_file_name() {

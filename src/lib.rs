@@ -7,6 +7,7 @@ pub mod causes;
 pub mod cli;
 pub mod client;
 pub mod clock;
+pub mod events;
 pub mod http;
 pub mod keys;
 pub mod lockfile;

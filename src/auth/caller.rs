@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::access_policy::Action;
 use super::principal::Role;
 use super::workflow::WorkflowIdentity;
+use crate::events::{Who, WhoKind};
 use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Pattern};
 use crate::secret::Secret;
@@ -190,6 +191,21 @@ impl Caller {
             Self::User(user) => Some(user.name.clone()),
             Self::Workflow(workflow) => Some(workflow.identity.name()),
         }
+    }
+
+    /// Who it is, for the record of events.
+    pub fn who(&self) -> Who {
+        let kind = match self {
+            Self::Anonymous => WhoKind::Anonymous,
+            Self::User(_) => WhoKind::User,
+            Self::Workflow(_) => WhoKind::Workflow,
+        };
+        let token = self.user().and_then(|user| Some(user.token.as_ref()?.key.clone()));
+        let claims = match self {
+            Self::Workflow(workflow) => workflow.identity.claims(),
+            _ => serde_json::Map::new(),
+        };
+        Who { kind, name: self.name(), token, claims }
     }
 
     /// Under whose name a change is recorded; nobody's without credentials.

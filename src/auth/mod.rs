@@ -53,6 +53,7 @@ pub use trust::{ExchangeError, IssuerSettings, NotTrusted, TrustWish, TrustedPub
 pub use workflow::{IdentityError, IssuerKind, WorkflowIdentity};
 
 use crate::clock::Clock;
+use crate::events::Recorder;
 use crate::keys;
 use crate::npm::Timestamp;
 use crate::providers::{self, KeySets};
@@ -275,6 +276,7 @@ struct Inner {
     passwords: Passwords,
     settings: Settings,
     tasks: TaskTracker,
+    recorder: Recorder,
     tokens: Arc<RememberedTokens>,
     github: Option<GitHubAccounts>,
     key_sets: KeySets,
@@ -324,6 +326,7 @@ impl Auth {
         store: Store,
         clock: Clock,
         tasks: TaskTracker,
+        recorder: Recorder,
         settings: Settings,
     ) -> Result<Self, providers::BuildError> {
         const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -337,6 +340,7 @@ impl Auth {
             passwords: Passwords::default(),
             settings,
             tasks,
+            recorder,
             tokens: Arc::new(tokens),
             github,
             throttle: Throttle::new(),
@@ -666,7 +670,9 @@ mod tests {
     fn auth_at(clock: Clock, registration: Registration) -> (tempfile::TempDir, Store, Auth) {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
-        let auth = Auth::new(store.clone(), clock, TaskTracker::new(), settings(registration)).unwrap();
+        let tasks = TaskTracker::new();
+        let recorder = Recorder::new(store.clone(), clock.clone(), tasks.clone());
+        let auth = Auth::new(store.clone(), clock, tasks, recorder, settings(registration)).unwrap();
         (directory, store, auth)
     }
 

@@ -68,6 +68,21 @@ pub enum IdentityError {
 const FORBIDDEN_EVENTS: [&str; 2] = ["pull_request_target", "workflow_run"];
 
 impl WorkflowIdentity {
+    /// What it says, for the record of events.
+    pub fn claims(&self) -> Map<String, Value> {
+        let claims = [
+            ("issuer", Some(&self.issuer)),
+            ("repository", Some(&self.repository)),
+            ("repository_id", self.repository_id.as_ref()),
+            ("owner_id", self.owner_id.as_ref()),
+            ("workflow", self.workflow.as_ref()),
+            ("ref", self.reference.as_ref()),
+            ("environment", self.environment.as_ref()),
+        ];
+        let said = claims.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.as_str().into())));
+        said.collect()
+    }
+
     /// Reads the claims of a token whose signature, audience and dates are good.
     pub fn from_claims(issuer: &str, kind: IssuerKind, claims: &Map<String, Value>) -> Result<Self, IdentityError> {
         let text = |key: &'static str| claims.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());

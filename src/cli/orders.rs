@@ -3,6 +3,7 @@
 use super::{DataArgs, runtime};
 use crate::auth::Auth;
 use crate::clock::Clock;
+use crate::events::Recorder;
 use crate::operator::{self, Desk, Order, Outcome};
 use crate::registry::WaiverBook;
 use crate::serve::control;
@@ -25,8 +26,9 @@ async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome>
             let access = settings.access_policy().map_err(|errors| anyhow::anyhow!("{}", errors[0]))?;
             let tasks = tokio_util::task::TaskTracker::new();
             let clock = Clock::default();
-            let waivers = WaiverBook::new(store.clone(), clock.clone());
-            let auth = Auth::new(store, clock.clone(), tasks.clone(), settings.auth(&access))?;
+            let recorder = Recorder::new(store.clone(), clock.clone(), tasks.clone());
+            let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
+            let auth = Auth::new(store, clock.clone(), tasks.clone(), recorder, settings.auth(&access))?;
             let desk = Desk { auth: &auth, waivers: &waivers, clock: &clock, registry: None };
             let outcome = operator::carry_out(desk, order).await;
             tasks.close();

@@ -155,6 +155,7 @@ kinds! {
     UPSTREAM_REFUSED = "upstream_refused", BAD_GATEWAY, "The upstream registry refused the request: check its token in the settings.";
     UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";
     UPSTREAM_TIMED_OUT = "upstream_timed_out", GATEWAY_TIMEOUT, "The upstream registry did not answer in time.";
+    UNRECORDED = "unrecorded", SERVICE_UNAVAILABLE, "The change was made, but the storage failed before it could be written into the record of events, which is done as soon as it answers: look before you try again.";
     STORAGE_UNAVAILABLE = "storage_unavailable", SERVICE_UNAVAILABLE, "The storage does not answer: nothing was changed that was not acknowledged, try again.";
     STORAGE_FULL = "storage_full", INSUFFICIENT_STORAGE, "The storage is full: nothing was changed.";
 }
@@ -420,6 +421,7 @@ impl From<Error> for ApiError {
             Error::Auth(error) => error.into(),
             Error::Upstream(error) => upstream_error(error),
             Error::Storage(error) => storage_error(error),
+            Error::Unrecorded(error) => Self::new(&UNRECORDED).because(error),
             Error::Damaged => Self::new(&DAMAGED).because(Error::Damaged),
             Error::DocumentTooLarge(ref name) => Self::saying(
                 &DOCUMENT_TOO_LARGE,

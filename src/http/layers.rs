@@ -8,15 +8,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::Response;
 use axum::{Extension, Router};
 use futures::FutureExt as _;
-use http::header::ALLOW;
+use http::header::{ALLOW, REFERER, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{Request, StatusCode, Uri};
+use http::{HeaderName, Request, StatusCode, Uri};
 use tower::Service;
 
 use super::browser;
@@ -29,6 +30,10 @@ use super::request_id::RequestId;
 use super::router;
 use crate::app::App;
 use crate::auth::{Asking, TOKEN_PREFIX};
+use crate::events;
+
+/// What npm 7 and newer are doing, such as `publish`.
+const NPM_COMMAND: HeaderName = HeaderName::from_static("npm-command");
 
 /// Longer than any address that a client sends.
 const MAX_PATH_BYTES: usize = 4096;
@@ -59,7 +64,10 @@ impl HttpService {
         let method = request.method().clone();
         let logged_path = loggable(request.uri().path());
         let mut response = match self.prepare(&mut request) {
-            Ok(()) => self.answer(request, &id).await,
+            Ok(()) => {
+                let asked = asked(&request, &id);
+                events::within(asked, self.answer(request, &id)).await
+            }
             Err(error) => error.into_response_with(&id),
         };
         id.write_into(response.headers_mut());
@@ -131,7 +139,7 @@ impl HttpService {
 
 /// What is remembered of a request for the case that a person has to confirm it.
 struct Asked {
-    base: std::sync::Arc<str>,
+    base: Arc<str>,
     asking: Asking,
     /// The client opens a page by itself and asks whether it is done (npm since 8.14, pnpm, bun).
     is_for_web: bool,
@@ -142,11 +150,27 @@ impl Asked {
         let origin = request.extensions().get::<Origin>()?;
         let is_for_web = request.headers().get("npm-auth-type").is_some_and(|value| value.as_bytes() == b"web");
         Some(Self {
-            base: std::sync::Arc::clone(&origin.base),
+            base: Arc::clone(&origin.base),
             asking: browser::asking(request.headers(), origin.address, None),
             is_for_web,
         })
     }
+}
+
+/// What the record tells of a request, when an event comes of it.
+fn asked(request: &Request<Body>, id: &RequestId) -> Arc<events::Asked> {
+    const MAX_CHARACTERS: usize = 200;
+    let text = |name: HeaderName| {
+        let text = request.headers().get(name)?.to_str().ok()?;
+        Some(text.chars().filter(|c| !c.is_control()).take(MAX_CHARACTERS).collect::<String>())
+    };
+    Arc::new(events::Asked {
+        id: id.to_string(),
+        address: request.extensions().get::<Origin>().and_then(|origin| origin.address),
+        agent: text(USER_AGENT),
+        // A page in a browser is a referrer with a colon; npm 6 and older tell their command line there.
+        command: text(NPM_COMMAND).or_else(|| text(REFERER).filter(|referrer| !referrer.contains("://"))),
+    })
 }
 
 trait WithPage {

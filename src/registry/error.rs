@@ -162,6 +162,9 @@ pub enum Error {
     /// The store failed.
     #[error("the storage failed")]
     Storage(#[from] storage::Error),
+    /// A change was made, and that it was could not be written down yet.
+    #[error("the change could not be recorded")]
+    Unrecorded(#[source] storage::Error),
     /// Stored bytes are not what was written. They are left alone.
     #[error("a stored document is damaged")]
     Damaged,

@@ -55,6 +55,7 @@ pub use crate::upstream::AuditPath;
 
 use crate::auth::{AccessPolicy, Action, Auth, Author, Caller, Decision};
 use crate::clock::Clock;
+use crate::events::{self, Event, Kind, Recorder};
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
@@ -91,6 +92,8 @@ pub struct Parts {
     pub answers_audit: bool,
     /// See [`Parts::switches`].
     pub rules: Vec<crate::policy::Rule>,
+    /// The record of what happens.
+    pub recorder: Recorder,
     /// The time.
     pub clock: Clock,
     /// Work that outlives a request.
@@ -120,6 +123,7 @@ struct Inner {
     auth: Auth,
     access: AccessPolicy,
     sources: Sources,
+    recorder: Recorder,
     clock: Clock,
     tasks: TaskTracker,
     limits: Limits,
@@ -154,6 +158,7 @@ impl Registry {
             switches,
             rules,
             answers_audit,
+            recorder,
             clock,
             tasks,
             limits,
@@ -163,7 +168,7 @@ impl Registry {
             is_read_only,
             search,
         } = parts;
-        let waivers = WaiverBook::new(store.clone(), clock.clone());
+        let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
         Self {
             inner: Arc::new(Inner {
                 heads: HostedHeads::new(if store.is_shared() { cache_bytes / 4 } else { 0 }),
@@ -184,6 +189,7 @@ impl Registry {
                 auth,
                 access,
                 sources,
+                recorder,
                 clock,
                 tasks,
                 limits,
@@ -308,13 +314,30 @@ impl Registry {
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
     }
 
+    /// The event of something that a caller did, or wanted to.
+    fn event(&self, kind: Kind, caller: &Caller, name: &PackageName) -> Event {
+        Event::new(kind, caller.who(), self.inner.clock.now()).of(name)
+    }
+
+    /// Writes down that a package was changed. Comes after the commit, and before anybody is told of it.
+    ///
+    /// # Errors
+    /// [`Error::Unrecorded`] when the store fails: the change stays, and so does the event, which is written later.
+    async fn write_down(&self, event: Event) -> Result<(), Error> {
+        self.inner.recorder.record(event).await.map_err(Error::Unrecorded)
+    }
+
     /// Runs a change in a task of its own and waits for it. A client that goes away does not stop it half-way, and
     /// what is in memory afterwards is what was committed.
     async fn to_the_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.inner.tasks.spawn(change).await.unwrap_or(Err(Error::Interrupted))
+        let task = match events::asked() {
+            Some(asked) => self.inner.tasks.spawn(events::within(asked, change)),
+            None => self.inner.tasks.spawn(change),
+        };
+        task.await.unwrap_or(Err(Error::Interrupted))
     }
 }
 

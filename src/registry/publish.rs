@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::source::Route;
 use super::{Error, Registry};
 use crate::auth::{Action, Author, Caller};
+use crate::events::Kind;
 use crate::keys;
 use crate::npm::integrity::Hasher;
 use crate::npm::packument::{Head, HostedPackument, Publication};
@@ -281,6 +282,8 @@ impl Registry {
     }
 
     async fn commit_version(&self, caller: &Caller, name: &PackageName, publication: Publication) -> Result<(), Error> {
+        let published =
+            self.event(Kind::Publish, caller, name).version(&publication.version).with("tag", publication.tag.as_str());
         let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
         let now = self.inner.clock.now();
         self.change_document(name, move |current| {
@@ -297,7 +300,7 @@ impl Registry {
         })
         .await?;
         self.note_name_in_use(name);
-        Ok(())
+        self.write_down(published).await
     }
 }
 

@@ -3,14 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use serde_json::json;
-
 use super::Error;
 use crate::clock::Clock;
+use crate::events::{Event, Kind, Recorder, Who};
 use crate::keys;
-use crate::npm::Timestamp;
 use crate::policy::{Waiver, Waivers};
-use crate::random;
 use crate::storage::{self, Change, Store};
 
 /// As many as anybody oversees; old ones go when they have ended.
@@ -21,6 +18,7 @@ const MAX_WAIVERS: usize = 10_000;
 pub struct WaiverBook {
     store: Store,
     clock: Clock,
+    recorder: Recorder,
     current: Arc<RwLock<Waivers>>,
     /// Held from a change until it is in memory, so that memory does not fall behind.
     changing: Arc<tokio::sync::Mutex<()>>,
@@ -30,8 +28,8 @@ pub struct WaiverBook {
 
 impl WaiverBook {
     /// Reads nothing yet.
-    pub fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock, current: Arc::default(), changing: Arc::default(), changes: Arc::default() }
+    pub fn new(store: Store, clock: Clock, recorder: Recorder) -> Self {
+        Self { store, clock, recorder, current: Arc::default(), changing: Arc::default(), changes: Arc::default() }
     }
 
     /// What is in memory, and the number of changes until then.
@@ -70,7 +68,7 @@ impl WaiverBook {
     /// The event is written first: there may be an event of a waiver that came to nothing, never a waiver without one.
     pub async fn add(&self, waiver: Waiver) -> Result<Waiver, Error> {
         let now = self.clock.now();
-        self.write_event("policy.waived", &waiver, &waiver.by, now).await?;
+        self.record(Kind::Waive, &waiver, &waiver.by).await?;
         let added = waiver.clone();
         self.change(move |waivers| {
             waivers.waivers.retain(|old| old.ends().is_some_and(|end| end > now));
@@ -89,7 +87,7 @@ impl WaiverBook {
         self.load().await?;
         let (known, _) = self.current();
         let Some(waiver) = known.waivers.into_iter().find(|waiver| waiver.id == id) else { return Ok(None) };
-        self.write_event("policy.unwaived", &waiver, by, self.clock.now()).await?;
+        self.record(Kind::Unwaive, &waiver, by).await?;
         let id = id.to_owned();
         self.change(move |waivers| {
             waivers.waivers.retain(|waiver| waiver.id != id);
@@ -126,9 +124,9 @@ impl WaiverBook {
         Ok(())
     }
 
-    async fn write_event(&self, kind: &str, waiver: &Waiver, by: &str, now: Timestamp) -> Result<(), Error> {
-        let event = json!({ "event": kind, "at": now.to_string(), "by": by, "waiver": waiver });
-        Ok(self.store.create(&keys::event(now, &random::id()), event.to_string().into()).await?)
+    async fn record(&self, kind: Kind, waiver: &Waiver, by: &str) -> Result<(), Error> {
+        let event = Event::new(kind, Who::operator(Some(by.to_owned())), self.clock.now()).with("waiver", waiver);
+        Ok(self.recorder.record(event).await?)
     }
 }
 

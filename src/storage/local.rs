@@ -182,6 +182,20 @@ impl Local {
         }
     }
 
+    /// Calls `found` with the keys below a folder that sort after one, in the order of their bytes. Ends early when `found` says
+    /// so. A folder that is not there is empty.
+    pub(super) fn list_in_order(
+        &self,
+        folder: &Key,
+        after: Option<&Key>,
+        found: &mut dyn FnMut(Key) -> bool,
+    ) -> Result<(), Error> {
+        match list_sorted(&self.root, folder.as_str(), after.map_or("", Key::as_str), found) {
+            Ok(_) | Err(Error::NotFound) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes and removes one small file, to learn whether writes work now.
     pub(super) fn probe(&self) -> Result<(), Error> {
         let mut staged = self.stage()?;
@@ -301,6 +315,36 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
 pub(super) fn listed(key: Key, entry: &fs::DirEntry) -> Option<Listed> {
     let metadata = entry.metadata().ok()?;
     Some(Listed { key, etag: None, size_bytes: metadata.len(), modified_seconds: metadata.mtime() })
+}
+
+/// A folder's name counts with its slash, as it does in the keys below it.
+fn list_sorted(root: &Path, folder: &str, after: &str, found: &mut dyn FnMut(Key) -> bool) -> Result<bool, Error> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root.join(folder))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
+        names.push(format!("{folder}/{name}{slash}"));
+    }
+    names.sort_unstable();
+    for name in names {
+        let goes_on = match name.strip_suffix('/') {
+            // All below a folder sorts after the folder; only what begins with its name can lie on both sides.
+            Some(folder) if name.as_str() > after || after.starts_with(&name) => {
+                match list_sorted(root, folder, after, found) {
+                    // It was removed since it was found.
+                    Err(Error::NotFound) => true,
+                    outcome => outcome?,
+                }
+            }
+            Some(_) => true,
+            None => name.as_str() <= after || Key::listed(&name).is_none_or(&mut *found),
+        };
+        if !goes_on {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool) -> Result<bool, Error> {

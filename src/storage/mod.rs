@@ -438,6 +438,30 @@ impl Store {
         }
     }
 
+    /// The keys below a folder in the order of their bytes, those that sort after a key, which need not be there. On a directory
+    /// the names of one folder at a time are in memory.
+    pub fn list_in_order(&self, folder: &Key, after: Option<&Key>) -> mpsc::Receiver<Result<Key, Error>> {
+        let (sender, receiver) = mpsc::channel(LISTED_AHEAD);
+        match &self.backend {
+            Backend::Directory(local) => {
+                let (local, folder, after) = (Arc::clone(local), folder.clone(), after.cloned());
+                spawn_blocking(move || {
+                    let mut found = |key| sender.blocking_send(Ok(key)).is_ok();
+                    if let Err(error) = local.list_in_order(&folder, after.as_ref(), &mut found) {
+                        // Nobody is listening when the receiver was dropped.
+                        let _ = sender.blocking_send(Err(error));
+                    }
+                });
+            }
+            // Every store that we know lists in this order: S3, GCS and Azure promise it.
+            Backend::Bucket(bucket) => match after {
+                Some(key) => pass_on(bucket.list_folder_after(folder, key), sender, |listed| listed.key),
+                None => pass_on(bucket.list(Some(folder)), sender, |listed| listed.key),
+            },
+        }
+        receiver
+    }
+
     fn list_below<T: Send + 'static>(
         &self,
         folder: Option<&Key>,

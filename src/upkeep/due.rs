@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{AdvisoryKeeper, RulesKeeper, rules, sweep};
+use super::{AdvisoryKeeper, RulesKeeper, recorded, rules, sweep};
 use crate::clock::Clock;
+use crate::events::Recorder;
 use crate::npm::Timestamp;
 use crate::registry::Registry;
 
@@ -19,6 +20,7 @@ const WAIVERS: Duration = Duration::from_secs(10);
 /// What a server's tasks would do by themselves.
 pub struct Upkeep {
     registry: Registry,
+    recorder: Recorder,
     clock: Clock,
     rules: RulesKeeper,
     advisories: AdvisoryKeeper,
@@ -53,10 +55,17 @@ impl Due {
 
 impl Upkeep {
     /// Does nothing yet. Everything is due for the first time when its interval is over.
-    pub fn new(registry: Registry, clock: Clock, rules: RulesKeeper, advisories: AdvisoryKeeper) -> Self {
+    pub fn new(
+        registry: Registry,
+        recorder: Recorder,
+        clock: Clock,
+        rules: RulesKeeper,
+        advisories: AdvisoryKeeper,
+    ) -> Self {
         let now = clock.now();
         Self {
             registry,
+            recorder,
             clock,
             rules,
             advisories,
@@ -70,6 +79,7 @@ impl Upkeep {
     /// Does what is due and takes little: looks whether the rules file or the stored advisories are others, removes what has
     /// ended. May be cut off at any point.
     pub async fn do_due(&self) {
+        recorded::write_down(&self.recorder).await;
         let now = self.clock.now();
         if self.rules_due.take(now) {
             self.rules.look().await;

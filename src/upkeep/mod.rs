@@ -4,10 +4,12 @@
 
 mod advisories;
 mod due;
+mod recorded;
 mod rules;
 mod sweep;
 
 pub use advisories::{AdvisoryKeeper, RefreshError};
 pub use due::{Upkeep, keep_waivers};
+pub use recorded::keep_recorded;
 pub use rules::RulesKeeper;
 pub use sweep::keep_swept;

@@ -41,6 +41,7 @@ mod deprecation;
 mod direct_publish;
 mod dist_tags;
 mod docs;
+mod events;
 mod full_disk;
 mod github_members;
 mod github_sign_in;

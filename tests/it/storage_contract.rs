@@ -454,6 +454,33 @@ async fn a_listing_has_every_object_and_no_tools_of_the_store() {
 }
 
 #[tokio::test]
+async fn a_list_in_order_goes_on_after_a_key() {
+    for place in places() {
+        let store = &place.store;
+        // A slash sorts after a dash and before a letter.
+        let names = ["a", "a-b", "ab", "@s/a", "@s/a-b", "@s/b"];
+        for name in names {
+            store.put(&keys::record("u", &name.parse().unwrap()), "x".into(), Durability::Cache).await.unwrap();
+        }
+        let mut expected: Vec<Key> = names.map(|name| keys::record("u", &name.parse().unwrap())).to_vec();
+        expected.sort();
+        let listed = async |after: Option<&Key>| {
+            let (mut found, mut keys) = (Vec::new(), store.list_in_order(&keys::records("u"), after));
+            while let Some(key) = keys.recv().await {
+                found.push(key.unwrap());
+            }
+            found
+        };
+        assert_eq!(listed(None).await, expected);
+        for (index, key) in expected.iter().enumerate() {
+            assert_eq!(listed(Some(key)).await, expected[index + 1..], "{key}");
+        }
+        let mut objects = store.list_objects(Some(&keys::records("u")));
+        assert_eq!(objects.recv().await.unwrap().unwrap().size_bytes, 1);
+    }
+}
+
+#[tokio::test]
 async fn planned_faults_happen_where_they_were_planned() {
     for (fault, is_written, is_last) in [
         (Fault::Before, false, false),

@@ -35,6 +35,8 @@ pub(crate) struct TestApp {
     pub(crate) app: App,
     pub(crate) clock: Clock,
     anybody: Caller,
+    /// The store of the application.
+    pub(crate) store: Store,
     directory: TempDir,
     settings: Settings,
     /// What the store was asked.
@@ -85,21 +87,21 @@ impl TestApp {
 
     fn over(directory: TempDir, settings: Settings, clock: Clock, store: Store) -> Self {
         let counts = FaultPlan::none();
-        let app = App::with_store(&settings, clock.clone(), store.with_faults(counts.clone())).unwrap();
+        let app = App::with_store(&settings, clock.clone(), store.clone().with_faults(counts.clone())).unwrap();
         let anybody = Caller {
             service: HttpService::new(app.clone()),
             peer: "127.0.0.1:50000".parse().unwrap(),
             headers: vec![("host", "localhost:4873".to_owned())],
         };
-        Self { app, clock, anybody, directory, settings, counts }
+        Self { app, clock, anybody, store, directory, settings, counts }
     }
 
     /// Another application over the same directory, with the same clock: nothing that was in memory is left. No caller of
     /// the old one may be kept.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { app, clock, anybody, directory, settings, .. } = self;
+        let Self { app, clock, anybody, store, directory, settings, .. } = self;
         app.stop().await;
-        drop((app, anybody));
+        drop((app, anybody, store));
         let deadline = std::time::Instant::now() + super::PATIENCE;
         let store = loop {
             match Store::open(directory.path()) {
@@ -160,8 +162,17 @@ impl TestApp {
     /// Every file of packages and of work in progress, with its content: what a refused request must leave as it was.
     pub(crate) fn stored(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = self.files();
-        let others =
-            ["-/lock", "-/catalog/", "-/derived/", "-/users/", "-/tokens/", "-/token-lists/", "-/cache/", "-/github/"];
+        let others = [
+            "-/lock",
+            "-/catalog/",
+            "-/events/",
+            "-/derived/",
+            "-/users/",
+            "-/tokens/",
+            "-/token-lists/",
+            "-/cache/",
+            "-/github/",
+        ];
         files.retain(|path, _| !others.iter().any(|other| path.starts_with(other)));
         files
     }

@@ -1,0 +1,39 @@
+//! What is remembered of the request that is being answered, for events that come of it.
+//!
+//! It decides nothing, and so it goes with the task and not through every call: what decides (the caller) is always passed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+tokio::task_local! {
+    static ASKED: Arc<Asked>;
+}
+
+/// A request, as far as the record tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Asked {
+    /// The id that is in its answer and in the log.
+    pub id: String,
+    /// Where it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// `User-Agent`, cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// The command that a person typed, as npm tells it: `publish`, `dist-tag add`. From `npm-command`, or from `Referer` of
+    /// npm 6 and older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+}
+
+/// Does work as part of answering a request. A task that the work starts is no part of it: scope it again.
+pub async fn within<T>(asked: Arc<Asked>, work: impl Future<Output = T>) -> T {
+    ASKED.scope(asked, work).await
+}
+
+/// The request that is being answered, if one is.
+pub fn asked() -> Option<Arc<Asked>> {
+    ASKED.try_with(Arc::clone).ok()
+}
