@@ -54,7 +54,7 @@ async fn a_publish_is_in_the_record_before_it_is_answered() {
     assert_eq!(request.id, answer.header("x-request-id"));
     assert_eq!(request.address.unwrap().to_string(), "127.0.0.1");
     assert_eq!(request.command.as_deref(), Some("publish"));
-    assert!(request.agent.unwrap().starts_with("npm/11"));
+    assert!(request.agent.as_ref().unwrap().starts_with("npm/11"));
 }
 
 #[tokio::test]
