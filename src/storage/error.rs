@@ -26,6 +26,9 @@ pub enum Error {
     /// Another process owns the directory.
     #[error("another process is using this data directory")]
     Locked,
+    /// The store was opened to look at it.
+    #[error("the storage was opened for reading only")]
+    ReadingOnly,
     /// The store does not keep the conditions of a write, so two writers would lose each other's changes.
     #[error("the storage does not keep the conditions of a write: {0}")]
     Unconditional(&'static str),

@@ -25,12 +25,13 @@ const LOCK: &str = "-/lock";
 /// Directories remembered as durable; about 100 bytes each.
 const REMEMBERED_DIRECTORIES: usize = 100_000;
 
-/// The directory, owned until this is dropped.
+/// The directory, owned until this is dropped, or only looked at.
 #[derive(Debug)]
 pub(super) struct Local {
     root: PathBuf,
-    /// Holds the lock; the operating system gives it up when the process ends, however it ends.
-    _lock: File,
+    /// Holds the lock; the operating system gives it up when the process ends, however it ends. `None` for one that only
+    /// looks, which [`super::Store`] lets write nothing.
+    _lock: Option<File>,
     next_staged: AtomicU64,
     /// Directories whose own entry is known to be on disk.
     durable: Mutex<HashSet<PathBuf>>,
@@ -67,7 +68,19 @@ impl Local {
         for leftover in fs::read_dir(root.join(STAGING))? {
             fs::remove_file(leftover?.path())?;
         }
-        Ok(Self { root: root.to_owned(), _lock: lock, next_staged: AtomicU64::new(0), durable: Mutex::default() })
+        Ok(Self::at(root, Some(lock)))
+    }
+
+    /// Looks at the directory, whoever owns it.
+    pub(super) fn open_reading(root: &Path) -> Result<Self, Error> {
+        if !fs::metadata(root)?.is_dir() {
+            return Err(Error::NotFound);
+        }
+        Ok(Self::at(root, None))
+    }
+
+    fn at(root: &Path, lock: Option<File>) -> Self {
+        Self { root: root.to_owned(), _lock: lock, next_staged: AtomicU64::new(0), durable: Mutex::default() }
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -89,6 +89,8 @@ pub struct Store {
     backend: Backend,
     locks: KeyedLocks<Key>,
     faults: Option<FaultPlan>,
+    /// Every write is refused.
+    is_for_reading: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -137,8 +139,33 @@ impl Store {
         Ok(Self::over(Backend::Directory(Arc::new(Local::open(directory)?))))
     }
 
+    /// Opens a directory to look at it, beside the process that owns it: takes no lock, makes and clears nothing, and
+    /// refuses every write. An object that is changed meanwhile is seen as it was or as it is, as by every reader.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such directory.
+    pub fn open_reading(directory: &Path) -> Result<Self, Error> {
+        let backend = Backend::Directory(Arc::new(Local::open_reading(directory)?));
+        Ok(Self { is_for_reading: true, ..Self::over(backend) })
+    }
+
+    /// As [`Store::at`], to look only: see [`Store::open_reading`].
+    ///
+    /// # Errors
+    /// As [`Store::open_reading`]; or settings of a bucket that do not go together.
+    pub fn reading_at(location: &Location) -> Result<Self, OpenError> {
+        match location {
+            Location::Directory(directory) => Ok(Self::open_reading(directory)?),
+            Location::Bucket(_) => Ok(Self { is_for_reading: true, ..Self::at(location)? }),
+        }
+    }
+
     fn over(backend: Backend) -> Self {
-        Self { backend, locks: KeyedLocks::default(), faults: None }
+        Self { backend, locks: KeyedLocks::default(), faults: None, is_for_reading: false }
+    }
+
+    fn may_write(&self) -> Result<(), Error> {
+        if self.is_for_reading { Err(Error::ReadingOnly) } else { Ok(()) }
     }
 
     /// The same store, failing as planned. For tests.
@@ -156,7 +183,7 @@ impl Store {
 
     /// Whether other processes may write here, so that what is in memory has to be looked after.
     pub fn is_shared(&self) -> bool {
-        matches!(self.backend, Backend::Bucket(_))
+        self.is_for_reading || matches!(self.backend, Backend::Bucket(_))
     }
 
     /// Makes sure, before the first write, that a bucket keeps the conditions of writes: by the verdict that is kept
@@ -165,6 +192,7 @@ impl Store {
     /// # Errors
     /// [`Error::Unconditional`] where it does not, unless one process alone is said to write.
     pub async fn require_conditions(&self) -> Result<(), Error> {
+        self.may_write()?;
         match &self.backend {
             Backend::Directory(_) => Ok(()),
             Backend::Bucket(bucket) => bucket.keeps_conditions().await.map(|_| ()),
@@ -265,6 +293,7 @@ impl Store {
 
     /// A link under which anybody may write the object until it has ended, by `PUT`. For keys that nothing trusts.
     pub async fn writing_link(&self, key: &Key, lasts: Duration) -> Result<Option<WritingLink>, Error> {
+        self.may_write()?;
         let headers = match &self.backend {
             Backend::Directory(_) => &[],
             Backend::Bucket(bucket) => bucket.writing_headers,
@@ -297,6 +326,7 @@ impl Store {
     }
 
     async fn write(&self, key: &Key, bytes: Bytes, existing: Existing, durability: Durability) -> Result<(), Error> {
+        self.may_write()?;
         let faults = self.faults.clone();
         match &self.backend {
             Backend::Directory(local) => {
@@ -316,6 +346,7 @@ impl Store {
 
     /// Starts an object that arrives in pieces. It has no key and nobody sees it until [`Upload::keep`].
     pub async fn upload(&self) -> Result<Upload, Error> {
+        self.may_write()?;
         let staged = match &self.backend {
             Backend::Directory(local) => {
                 let local = Arc::clone(local);
@@ -362,6 +393,7 @@ impl Store {
         T: Send + 'static,
         E: Send + 'static,
     {
+        self.may_write()?;
         let guard = self.locks.lock(key).await;
         let (key, faults) = (key.clone(), self.faults.clone());
         match &self.backend {
@@ -396,6 +428,7 @@ impl Store {
 
     /// Removes an object. [`Error::NotFound`] when there is none. Durable when it returns.
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
+        self.may_write()?;
         let faults = self.faults.clone();
         match &self.backend {
             Backend::Directory(local) => {
@@ -494,6 +527,7 @@ impl Store {
     pub async fn probe(&self) -> Result<(), Error> {
         match &self.backend {
             Backend::Directory(local) => {
+                self.may_write()?;
                 let (local, faults) = (Arc::clone(local), self.faults.clone());
                 blocking(move || faulty(faults.as_ref(), || local.probe())).await
             }

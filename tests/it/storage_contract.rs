@@ -502,3 +502,66 @@ async fn planned_faults_happen_where_they_were_planned() {
         assert_eq!(files, 0, "{fault:?}");
     }
 }
+
+/// Every way to write.
+async fn refused_writes(store: &Store, key: &Key) -> Vec<Result<(), Error>> {
+    let updated = match store.update(key, increment).await {
+        Err(UpdateError::Store(error)) => Err(error),
+        other => other.map(|_| ()).map_err(|_| Error::NotFound),
+    };
+    vec![
+        store.create(key, "new".into()).await,
+        store.put(key, "new".into(), Durability::Cache).await,
+        store.delete(key).await,
+        store.upload().await.map(|_| ()),
+        store.require_conditions().await,
+        store.writing_link(key, std::time::Duration::from_secs(1)).await.map(|_| ()),
+        updated,
+    ]
+}
+
+#[tokio::test]
+async fn a_store_that_is_only_looked_at_needs_no_owner_and_takes_no_write() {
+    let (folder, owner) = store();
+    owner.create(&key("there"), "1".into()).await.unwrap();
+    let mut on_its_way = owner.upload().await.unwrap();
+    on_its_way.write("half".into()).await.unwrap();
+
+    let looking = Store::open_reading(folder.path()).unwrap();
+    assert_eq!(looking.read(&key("there")).await.unwrap(), "1");
+    assert_eq!(listed(&looking).await, [key("there")]);
+    for (number, outcome) in refused_writes(&looking, &key("there")).await.into_iter().enumerate() {
+        assert!(matches!(outcome, Err(Error::ReadingOnly)), "write {number}: {outcome:?}");
+    }
+    assert_eq!(staged(folder.path()), 1, "what the owner has under way was cleared");
+    // What the owner does is seen, and it goes on owning.
+    assert_eq!(owner.update(&key("there"), increment).await.unwrap(), 2);
+    assert_eq!(looking.read(&key("there")).await.unwrap(), "2");
+    assert!(matches!(Store::open(folder.path()), Err(Error::Locked)));
+    on_its_way.keep(&key("late"), Existing::Refuse, Durability::Synced).await.unwrap();
+    assert_eq!(looking.read(&key("late")).await.unwrap(), "half");
+}
+
+#[tokio::test]
+async fn looking_makes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = folder.path().join("absent");
+    assert!(matches!(Store::open_reading(&absent), Err(Error::NotFound)));
+    assert!(!absent.exists());
+    assert!(Store::open_reading(folder.path()).is_ok());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_only_looked_at_is_asked_for_no_write() {
+    let server = ObjectServer::start("bucket");
+    let place = location(&server, "s3://bucket");
+    Store::at(&place).unwrap().create(&key("there"), "1".into()).await.unwrap();
+    server.take_calls();
+    let looking = Store::reading_at(&place).unwrap();
+    assert_eq!(looking.read(&key("there")).await.unwrap(), "1");
+    for (number, outcome) in refused_writes(&looking, &key("there")).await.into_iter().enumerate() {
+        assert!(matches!(outcome, Err(Error::ReadingOnly)), "write {number}: {outcome:?}");
+    }
+    assert!(server.calls().iter().all(|call| !call.operation.is_write()));
+}
