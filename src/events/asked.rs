@@ -37,3 +37,14 @@ pub async fn within<T>(asked: Arc<Asked>, work: impl Future<Output = T>) -> T {
 pub fn asked() -> Option<Arc<Asked>> {
     ASKED.try_with(Arc::clone).ok()
 }
+
+/// The same work as part of answering the request that is being answered here, if one is: for a task that the work goes on in.
+pub fn carried_on<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let asked = asked();
+    async move {
+        match asked {
+            Some(asked) => within(asked, work).await,
+            None => work.await,
+        }
+    }
+}

@@ -71,6 +71,8 @@ kinds! {
     UserChange = "user.change",
     /// An account was removed.
     UserRemove = "user.remove",
+    /// Somebody was invited to make an account.
+    UserInvite = "user.invite",
     /// A version was asked for and withheld.
     Withheld = "policy.withheld",
     /// A version was let through in spite of the policy.
@@ -92,7 +94,7 @@ impl fmt::Display for Kind {
 }
 
 /// What sort of somebody it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WhoKind {
     /// No credentials were shown.
@@ -128,6 +130,17 @@ impl Who {
     /// The server by itself.
     pub fn server() -> Self {
         Self { kind: WhoKind::Server, ..Self::default() }
+    }
+
+    /// An account.
+    pub fn user(name: impl Into<String>) -> Self {
+        Self { kind: WhoKind::User, name: Some(name.into()), ..Self::default() }
+    }
+
+    /// The same somebody, with the public name of a token of theirs.
+    #[must_use]
+    pub fn by_token(self, key: impl Into<String>) -> Self {
+        Self { token: Some(key.into()), ..self }
     }
 
     /// An operator; by name where one was given.

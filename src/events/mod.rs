@@ -14,7 +14,7 @@ mod event;
 mod record;
 mod recorder;
 
-pub use asked::{Asked, asked, within};
+pub use asked::{Asked, asked, carried_on, within};
 pub use event::{Decision, Event, Kind, Who, WhoKind};
 pub use record::{Position, Record};
 pub use recorder::Recorder;

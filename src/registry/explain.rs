@@ -156,7 +156,7 @@ impl Registry {
     /// # Errors
     /// [`Error::Withheld`] when it has it and does not offer it.
     async fn has_offered(&self, caller: &Caller, name: &PackageName, version: &Version) -> Result<bool, Error> {
-        let packument = self.packument(caller, name, Form::Abbreviated).await?;
+        let packument = self.find_packument(caller, name, Form::Abbreviated).await?;
         let number = version.to_string();
         require_offered(packument.judged.as_ref(), name, &number)?;
         let document = self.document_bytes(&packument).await?;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
+use crate::events::Event;
 use crate::npm::packument::{EditError, HostedPackument, Maintainer};
 use crate::npm::{DistTag, PackageName, RawObject, Version};
 
@@ -26,6 +27,8 @@ struct Changes {
     star: Option<bool>,
     owners: Option<Vec<Maintainer>>,
     removed: Vec<String>,
+    /// No version is left then.
+    removes_all: bool,
     tags: Vec<(DistTag, Version)>,
 }
 
@@ -67,9 +70,9 @@ impl Registry {
                 if wants_star == Some(true) {
                     this.list_star(&user.name, &package).await?;
                 }
-                let (authority, package_in) = (this.clone(), package.clone());
+                let (authority, package_in, by) = (this.clone(), package.clone(), caller.clone());
                 let user_name = user.name.clone();
-                let (digests, star) = this
+                let (digests, changes, owners) = this
                     .change_document(&package, move |current| {
                         let mut document = current
                             .filter(|document| document.head().exists)
@@ -78,25 +81,42 @@ impl Registry {
                         let changes = Changes::between(&document, &body, wish, revision.is_some(), &user_name)?;
                         let owners = document.head().owners;
                         for action in changes.actions() {
-                            authority.authorize(&caller, action, &package_in, &owners)?;
+                            authority.authorize(&by, action, &package_in, &owners)?;
                         }
                         if changes == Changes::default() {
-                            return Ok((None, (Vec::new(), None)));
+                            return Ok((None, (Vec::new(), changes, owners)));
                         }
                         let digests = document.tarball_digests(&changes.removed);
                         changes.apply(&mut document, &user_name, now)?;
-                        Ok((Some(document), (digests, changes.star)))
+                        Ok((Some(document), (digests, changes, owners)))
                     })
                     .await?;
+                let recorded = this.write_all_down(this.events_of(&caller, &package, &changes, &owners)).await;
                 if wants_star == Some(false) {
                     this.unlist_star(&user.name, &package).await;
                 }
                 this.remove_tarballs(&package, &digests).await;
-                Ok((digests.len(), star))
+                recorded.map(|()| (digests.len(), changes.star))
             })
             .await?;
         tracing::debug!(package.name = %name, removed, starred = star, "metadata changed");
         Ok(())
+    }
+
+    /// What is recorded of changes; `owners` were the package's before.
+    fn events_of(&self, caller: &Caller, name: &PackageName, changes: &Changes, owners: &[String]) -> Vec<Event> {
+        let mut events = self.deprecation_events(caller, name, &changes.deprecations);
+        if changes.removes_all {
+            events.push(self.package_removal_event(caller, name));
+        } else {
+            events.extend(self.removal_events(caller, name, &changes.removed));
+        }
+        let tags = changes.tags.iter().map(|(tag, version)| (tag.to_string(), Some(version.to_string())));
+        events.extend(self.tag_events(caller, name, tags.collect()));
+        let names = |owners: &Vec<Maintainer>| owners.iter().map(|owner| owner.name.clone()).collect::<Vec<_>>();
+        events.extend(changes.owners.iter().map(|now| self.owners_event(caller, name, owners, &names(now))));
+        events.extend(changes.star.map(|starred| self.star_event(caller, name, starred)));
+        events
     }
 
     /// Refuses owners without an account: whoever registered the name later would own the package.
@@ -146,6 +166,7 @@ impl Changes {
             let kept: HashSet<&str> = versions.keys().collect();
             let removed = document.version_numbers().filter(|number| !kept.contains(number));
             changes.removed = removed.map(ToOwned::to_owned).collect();
+            changes.removes_all = !changes.removed.is_empty() && kept.is_empty();
             changes.tags = changed_tags(document, &body, &changes.removed)?;
         }
         Ok(changes)

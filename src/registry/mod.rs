@@ -17,6 +17,7 @@ mod owners;
 mod packument;
 mod proxied;
 mod publish;
+mod recorded;
 mod records;
 mod screening;
 mod search;
@@ -55,7 +56,7 @@ pub use crate::upstream::AuditPath;
 
 use crate::auth::{AccessPolicy, Action, Auth, Author, Caller, Decision};
 use crate::clock::Clock;
-use crate::events::{self, Event, Kind, Recorder};
+use crate::events::{self, Recorder};
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
@@ -314,30 +315,13 @@ impl Registry {
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
     }
 
-    /// The event of something that a caller did, or wanted to.
-    fn event(&self, kind: Kind, caller: &Caller, name: &PackageName) -> Event {
-        Event::new(kind, caller.who(), self.inner.clock.now()).of(name)
-    }
-
-    /// Writes down that a package was changed. Comes after the commit, and before anybody is told of it.
-    ///
-    /// # Errors
-    /// [`Error::Unrecorded`] when the store fails: the change stays, and so does the event, which is written later.
-    async fn write_down(&self, event: Event) -> Result<(), Error> {
-        self.inner.recorder.record(event).await.map_err(Error::Unrecorded)
-    }
-
     /// Runs a change in a task of its own and waits for it. A client that goes away does not stop it half-way, and
     /// what is in memory afterwards is what was committed.
     async fn to_the_end<T: Send + 'static>(
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let task = match events::asked() {
-            Some(asked) => self.inner.tasks.spawn(events::within(asked, change)),
-            None => self.inner.tasks.spawn(change),
-        };
-        task.await.unwrap_or(Err(Error::Interrupted))
+        self.inner.tasks.spawn(events::carried_on(change)).await.unwrap_or(Err(Error::Interrupted))
     }
 }
 

@@ -49,14 +49,18 @@ impl Registry {
         self.confirmed(caller, Action::Own, name).await?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
         self.to_the_end(async move {
-            let (authority, package) = (this.clone(), name.clone());
-            this.change_existing(&name, move |document| {
-                authority.authorize(&caller, Action::Own, &package, &document.head().owners)?;
-                let mut owners = document.maintainers().to_vec();
-                change(&mut owners);
-                Ok(document.set_maintainers(&owners)?)
-            })
-            .await
+            let (authority, package, by) = (this.clone(), name.clone(), caller.clone());
+            let (before, now) = this
+                .change_existing(&name, move |document| {
+                    let before = document.head().owners;
+                    authority.authorize(&by, Action::Own, &package, &before)?;
+                    let mut owners = document.maintainers().to_vec();
+                    change(&mut owners);
+                    document.set_maintainers(&owners)?;
+                    Ok((before, document.head().owners))
+                })
+                .await?;
+            this.write_down(this.owners_event(&caller, &name, &before, &now)).await
         })
         .await
     }

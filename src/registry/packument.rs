@@ -126,8 +126,19 @@ impl Packument {
 }
 
 impl Registry {
-    /// Finds a packument, from here or from an upstream.
+    /// A packument, from here or from an upstream.
     pub async fn packument(&self, caller: &Caller, name: &PackageName, form: Form) -> Result<Packument, Error> {
+        let found = self.find_packument(caller, name, form).await;
+        found.inspect_err(|error| self.note_withheld(caller, error))
+    }
+
+    /// As [`Registry::packument`], for who is told of a package without asking for it to have it.
+    pub(super) async fn find_packument(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        form: Form,
+    ) -> Result<Packument, Error> {
         if let Some(head) = self.hosted_head(name).await? {
             self.authorize(caller, Action::Read, name, &head.owners)?;
             if !head.exists {

@@ -16,7 +16,7 @@ impl Registry {
         let user = caller.user().cloned().ok_or(Error::SignInFirst)?;
         let head = self.require_hosted(name).await?;
         self.authorize(caller, Action::Star, name, &head.owners)?;
-        let (this, name) = (self.clone(), name.clone());
+        let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
         self.to_the_end(async move {
             if starred {
                 this.list_star(&user.name, &name).await?;
@@ -26,7 +26,7 @@ impl Registry {
             if !starred {
                 this.unlist_star(&user.name, &name).await;
             }
-            Ok(())
+            this.write_down(this.star_event(&caller, &name, starred)).await
         })
         .await
     }

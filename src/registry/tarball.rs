@@ -36,6 +36,9 @@ const REMEMBERED_KEYS: usize = 20_000;
 /// A document younger than this is not asked for again because it lacks a version.
 const ASK_AGAIN_MILLIS: i64 = 10_000;
 
+/// The bytes have another hash than the document says.
+const MISMATCH: upstream::Error = upstream::Error::BadAnswer("the tarball is not the one its document describes");
+
 /// A tarball that was found.
 pub enum TarballBytes {
     /// To be fetched from the bucket, by a link that needs no credentials and soon ends.
@@ -141,6 +144,17 @@ impl Drop for Registered {
 impl Registry {
     /// A tarball by its file name. `by_link` where the client may be sent to the bucket: a link is good for `GET` alone.
     pub async fn tarball(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        file: &str,
+        by_link: bool,
+    ) -> Result<TarballBytes, Error> {
+        let found = self.find_tarball(caller, name, file, by_link).await;
+        found.inspect_err(|error| self.note_withheld(caller, error))
+    }
+
+    async fn find_tarball(
         &self,
         caller: &Caller,
         name: &PackageName,
@@ -456,6 +470,9 @@ impl Registry {
             match brought {
                 Ok(()) => this.note_served(&upstream, &name, &version).await,
                 Err(error) => {
+                    if matches!(&error, Error::Upstream(error) if *error == MISMATCH) {
+                        this.note_mismatch(upstream.name(), &name, &version);
+                    }
                     tracing::warn!(storage.key = %key, cause = %error, "an upstream's tarball was not kept");
                 }
             }
@@ -477,7 +494,7 @@ async fn bring_in(
         upload.write(bytes).await?;
     }
     if !verifier.finish() {
-        return Err(upstream::Error::BadAnswer("the tarball is not the one its document describes").into());
+        return Err(MISMATCH.into());
     }
     upload.complete();
     match upload.keep(key, Existing::Refuse, Durability::Synced).await {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Error, Registry};
 use crate::auth::{Action, Caller, Token, TokenRecord, TrustWish, TrustedPublisher, WorkflowIdentity};
+use crate::events::Kind;
 use crate::npm::PackageName;
 
 impl Registry {
@@ -23,19 +24,33 @@ impl Registry {
         name.check_new()?;
         self.confirmed(caller, Action::Administer, name).await?;
         let author = caller.author().ok_or(Error::SignInFirst)?;
-        let auth = &self.inner.auth;
-        Ok(if is_there {
-            auth.trust(name, wish, author.owner).await?
-        } else {
-            auth.trust_before_package(name, wish, author.owner).await?
+        let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
+        self.to_the_end(async move {
+            let auth = &this.inner.auth;
+            let publisher = if is_there {
+                auth.trust(&name, wish, author.owner).await?
+            } else {
+                auth.trust_before_package(&name, wish, author.owner).await?
+            };
+            this.write_down(this.event(Kind::Trust, &caller, &name).with("workflow", &publisher)).await?;
+            Ok(publisher)
         })
+        .await
     }
 
     /// Ends the trust in a workflow. False when there was none under this id.
     pub async fn distrust(&self, caller: &Caller, name: &PackageName, id: &str) -> Result<bool, Error> {
         self.authorize_administering(caller, name).await?;
         self.confirmed(caller, Action::Administer, name).await?;
-        Ok(self.inner.auth.distrust(name, id).await?)
+        let (this, caller, name, id) = (self.clone(), caller.clone(), name.clone(), id.to_owned());
+        self.to_the_end(async move {
+            let was_there = this.inner.auth.distrust(&name, &id).await?;
+            if was_there {
+                this.write_down(this.event(Kind::Distrust, &caller, &name).with("id", &id)).await?;
+            }
+            Ok(was_there)
+        })
+        .await
     }
 
     /// Whether the package is there, if the caller may.

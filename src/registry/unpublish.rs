@@ -20,10 +20,10 @@ impl Registry {
         let (this, caller, name, revision) = (self.clone(), caller.clone(), name.clone(), revision.to_owned());
         let now = self.inner.clock.now();
         self.to_the_end(async move {
-            let (authority, package) = (this.clone(), name.clone());
+            let (authority, package, by) = (this.clone(), name.clone(), caller.clone());
             let removed = this
                 .change_existing(&name, move |document| {
-                    authority.authorize(&caller, Action::Unpublish, &package, &document.head().owners)?;
+                    authority.authorize(&by, Action::Unpublish, &package, &document.head().owners)?;
                     document.check_revision(Some(&revision))?;
                     let numbers: Vec<String> = document.version_numbers().map(ToOwned::to_owned).collect();
                     let removed = document.tarball_digests(&numbers);
@@ -31,8 +31,9 @@ impl Registry {
                     Ok(removed)
                 })
                 .await?;
+            let recorded = this.write_down(this.package_removal_event(&caller, &name)).await;
             this.remove_tarballs(&name, &removed).await;
-            Ok(())
+            recorded
         })
         .await
     }

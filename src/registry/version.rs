@@ -11,7 +11,12 @@ impl Registry {
     /// A version's object as JSON. `wanted` is a version, a tag or a range; of a range the version tagged `latest`
     /// where it fits, as npm picks, else the highest that fits.
     pub async fn version(&self, caller: &Caller, name: &PackageName, wanted: &str, base: &str) -> Result<Bytes, Error> {
-        let packument = self.packument(caller, name, Form::Full).await?;
+        let found = self.find_version(caller, name, wanted, base).await;
+        found.inspect_err(|error| self.note_withheld(caller, error))
+    }
+
+    async fn find_version(&self, caller: &Caller, name: &PackageName, wanted: &str, base: &str) -> Result<Bytes, Error> {
+        let packument = self.find_packument(caller, name, Form::Full).await?;
         let document = self.document_bytes(&packument).await?;
         let (name, wanted, base) = (name.clone(), wanted.to_owned(), base.to_owned());
         let judged = packument.judged.clone();
