@@ -7,10 +7,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::caller::Source;
+use super::caller::{Source, User};
 use super::second_factor::SecondFactor;
 use super::tokens::{ListedToken, deleted};
 use super::{Auth, Error, Passwords, read_json, to_json};
+use crate::events::{Event, Kind, Who};
 use crate::keys;
 use crate::storage::{self, Change};
 
@@ -99,6 +100,17 @@ impl Auth {
         self.create_with_hash(name, hash, email).await
     }
 
+    /// The same for somebody who asks for it by signing in. Written down, whatever becomes of the client.
+    pub(super) async fn register(&self, name: &str, password: String, email: &str) -> Result<Account, Error> {
+        let (this, name, email) = (self.clone(), name.to_owned(), email.to_owned());
+        self.to_the_end(async move {
+            let account = this.create_account(&name, password, &email).await?;
+            this.write_down(this.event(Kind::UserCreate, Who::user(&account.name)).with("user", &account.name)).await?;
+            Ok(account)
+        })
+        .await
+    }
+
     pub(super) async fn create_with_hash(&self, name: &str, hash: String, email: &str) -> Result<Account, Error> {
         check_user_name(name)?;
         let account = Account::local(name, email, hash, self.inner.clock.now().to_string());
@@ -120,7 +132,11 @@ impl Auth {
             let account =
                 Account { github_id: Some(id), blocked, ..Account::local(login, email, String::new(), created) };
             match self.inner.store.create(&keys::user(login), to_json(&account)?).await {
-                Ok(()) => account,
+                Ok(()) => {
+                    let event = self.event(Kind::UserCreate, Who::user(login)).with("user", login);
+                    self.write_down(event.with("source", Source::GitHub)).await?;
+                    account
+                }
                 Err(storage::Error::Exists) => self.account(login).await?.ok_or(Error::Damaged)?,
                 Err(error) => return Err(error.into()),
             }
@@ -153,6 +169,27 @@ impl Auth {
         self.change(None, async move { this.update_account(&name, change).await }).await
     }
 
+    /// The same for a change that is written down as this event.
+    pub(super) async fn change_account_as<T: Send + 'static>(
+        &self,
+        event: Event,
+        name: &str,
+        change: impl FnOnce(&mut Account) -> Result<T, Error> + Clone + Send + 'static,
+    ) -> Result<T, Error> {
+        let (this, name) = (self.clone(), name.to_owned());
+        self.change(None, async move {
+            let value = this.update_account(&name, change).await?;
+            this.write_down(event).await?;
+            Ok(value)
+        })
+        .await
+    }
+
+    /// The event of a change of the caller's own account.
+    pub(super) fn changed_event(&self, user: &User, what: &str) -> Event {
+        self.event(Kind::UserChange, user.who()).with("user", &user.name).with("what", what)
+    }
+
     /// The same for a change that nothing remembered depends on, such as the use of a code.
     pub(super) async fn update_account<T: Send + 'static>(
         &self,
@@ -172,12 +209,15 @@ impl Auth {
         Ok(self.inner.store.update(&keys::user(name), change).await?)
     }
 
-    /// Sets an account's mail address and name.
-    pub async fn change_profile(&self, user: &str, wanted: ProfileChange) -> Result<Account, Error> {
+    /// Sets the caller's own mail address and name.
+    pub async fn change_profile(&self, user: &User, wanted: ProfileChange) -> Result<Account, Error> {
+        if wanted == ProfileChange::default() {
+            return self.account(&user.name).await?.ok_or(Error::UserNotFound);
+        }
         for text in [&wanted.email, &wanted.fullname].into_iter().flatten() {
             check_profile(text)?;
         }
-        self.change_account(user, move |account| {
+        self.change_account_as(self.changed_event(user, "profile"), &user.name, move |account| {
             if let Some(email) = wanted.email {
                 account.email = email;
             }
@@ -191,16 +231,23 @@ impl Auth {
 
     /// Sets another password, without asking for the old one: an operator's word.
     pub async fn set_password(&self, user: &str, password: String) -> Result<(), Error> {
+        self.change_account(user, self.new_password(password).await?).await
+    }
+
+    /// The change that sets another password.
+    pub(super) async fn new_password(
+        &self,
+        password: String,
+    ) -> Result<impl FnOnce(&mut Account) -> Result<(), Error> + Clone + Send + use<>, Error> {
         check_password(&password)?;
         let hash = self.inner.passwords.hash(password).await?;
-        self.change_account(user, move |account| {
+        Ok(move |account: &mut Account| {
             if account.source() == Source::GitHub {
                 return Err(Error::NoPasswordHere);
             }
             account.password = hash;
             Ok(())
         })
-        .await
     }
 
     /// Blocks an account, so that none of its tokens is of use any more, or lets it in again. Of somebody at GitHub this holds

@@ -111,7 +111,7 @@ pub struct Groups {
 /// What a token is limited to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TokenScope {
-    /// The token's public name: the start of its hash.
+    /// The token's public name: its hash.
     pub key: String,
     /// It changes nothing.
     pub read_only: bool,
@@ -195,17 +195,16 @@ impl Caller {
 
     /// Who it is, for the record of events.
     pub fn who(&self) -> Who {
-        let kind = match self {
-            Self::Anonymous => WhoKind::Anonymous,
-            Self::User(_) => WhoKind::User,
-            Self::Workflow(_) => WhoKind::Workflow,
-        };
-        let token = self.user().and_then(|user| Some(user.token.as_ref()?.key.clone()));
-        let claims = match self {
-            Self::Workflow(workflow) => workflow.identity.claims(),
-            _ => serde_json::Map::new(),
-        };
-        Who { kind, name: self.name(), token, claims }
+        match self {
+            Self::Anonymous => Who::default(),
+            Self::User(user) => user.who(),
+            Self::Workflow(workflow) => Who {
+                kind: WhoKind::Workflow,
+                name: self.name(),
+                claims: workflow.identity.claims(),
+                ..Who::default()
+            },
+        }
     }
 
     /// Under whose name a change is recorded; nobody's without credentials.
@@ -248,6 +247,12 @@ impl User {
             code: None,
             github: None,
         }
+    }
+
+    /// Who it is, for the record of events.
+    pub fn who(&self) -> Who {
+        let token = self.token.as_ref().map(|token| token.key.clone());
+        Who { token, ..Who::user(&self.name) }
     }
 
     /// The account as owner of a package.

@@ -13,9 +13,11 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::caller::{Groups, HeldToken, Source, User};
+use super::recorded::Way;
 use super::token::{Token, TokenHash, TokenRecord};
 use super::tokens::SEALED_IN_TOKEN;
 use super::{Auth, Error, read_json, seal, to_json};
+use crate::events::{self, Who};
 use crate::keys;
 use crate::npm::Timestamp;
 use crate::providers::{self, GitHub, Profile};
@@ -416,7 +418,7 @@ impl Auth {
         if !account.login.eq_ignore_ascii_case(name) {
             return Err(Error::OtherName(account.login.clone()));
         }
-        self.issue_for_github(&account, token).await
+        self.issue_for_github(&account, token, Way::GitHub).await
     }
 
     /// Whether a password that was typed is a token of GitHub's for the same account.
@@ -432,9 +434,14 @@ impl Auth {
     }
 
     /// A registry token for somebody whom GitHub knows.
-    pub(super) async fn issue_for_github(&self, account: &GitHubAccount, token: &Secret) -> Result<Token, Error> {
+    pub(super) async fn issue_for_github(
+        &self,
+        account: &GitHubAccount,
+        token: &Secret,
+        way: Way,
+    ) -> Result<Token, Error> {
         let record = TokenRecord::new(&account.login, super::TokenOrigin::SignIn, self.inner.clock.now());
-        Ok(self.issue(record, Some((account.id, token))).await?.0)
+        self.issue_signed_in(record, Some((account.id, token.clone())), way).await
     }
 
     /// Ends a token of GitHub that somebody logs out with. True when it was one of our app.
@@ -445,18 +452,22 @@ impl Auth {
         }
         let secret = Secret::new(token.reveal());
         // Only a token that is good can be ended, and only then is GitHub asked to end it.
-        match self.account_behind(&secret, Asking::Counted(address)).await {
-            Ok(_) | Err(Error::NotAMember(_)) => {}
+        let owner = match self.account_behind(&secret, Asking::Counted(address)).await {
+            Ok(account) => account.login.clone(),
+            Err(Error::NotAMember(login)) => login,
             Err(Error::UnknownToken) => return Ok(false),
             Err(error) => return Err(error),
-        }
+        };
         github.client.revoke(&secret).await.map_err(|error| unavailable(&error))?;
         let hash = token.hash();
         github.remember(&hash, None, self.inner.clock.now().as_millis(), 0);
         match self.inner.store.delete(&keys::github_account(hash.as_str())).await {
-            Ok(()) | Err(crate::storage::Error::NotFound) => Ok(true),
-            Err(error) => Err(error.into()),
+            Ok(()) | Err(crate::storage::Error::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
+        let event = self.event(events::Kind::TokenRevoke, Who::user(owner));
+        self.write_down(event.with("token", hash.as_str())).await?;
+        Ok(true)
     }
 
     /// Ends a token of GitHub that no registry token stands on any more. A failure is logged: the registry token is gone, and

@@ -16,10 +16,12 @@ use url::Url;
 
 use super::caller::Source;
 use super::github::unavailable;
+use super::recorded::Way;
 use super::second_factor::{Confirmation, confirmation_key};
 use super::token::{Token, TokenOrigin, TokenRecord};
 use super::tokens::later;
 use super::{Auth, Error, Registration, read_json, seal, to_json};
+use crate::events;
 use crate::keys;
 use crate::npm::Timestamp;
 use crate::npm::integrity::sha256_hex;
@@ -365,7 +367,8 @@ impl Auth {
             Err(providers::Error::OAuth(code)) => return Err(Error::GitHubRefused(code)),
             Err(error) => return Err(unavailable(&error)),
         };
-        let account = self.github_account_of(&token).await?;
+        let account = self.github_account_of(&token).await;
+        let account = account.inspect_err(|error| self.note_refused_account(Way::Web, error))?;
         let sealed = seal::seal(token.expose(), id, SEALED_GITHUB);
         let who = Who { name: account.login.clone(), github: Some((account.id, sealed)) };
         self.signed_in(id, &pending.kind, cookie, who).await?;
@@ -388,7 +391,7 @@ impl Auth {
             matches!(pending.kind, Kind::SignIn) && self.inner.settings.registration == Registration::Open;
         let is_new = may_register && self.account(name).await?.is_none();
         let account = if is_new {
-            self.create_account(name, password, "").await?
+            self.register(name, password, "").await?
         } else {
             self.account_by_password(name, password, code, address).await?
         };
@@ -427,14 +430,12 @@ impl Auth {
         let browser_now = hash(cookie);
         if !confirmed {
             return self
-                .advance(id, move |pending| match &pending.state {
-                    State::SignedIn { browser, .. } if *browser == browser_now => {
-                        pending.state = State::Denied;
-                        Ok(())
-                    }
+                .advance(id, move |pending| match std::mem::replace(&mut pending.state, State::Denied) {
+                    State::SignedIn { browser, who } if browser == browser_now => Ok(who.name),
                     _ => Err(Error::ForeignBrowser),
                 })
-                .await;
+                .await
+                .map(|name| self.note_not_let_in(&name, Way::Web, &Error::Denied));
         }
         // Before anything is written, so that a stranger who knows the address cannot fill the store.
         if !matches!(&pending.state, State::SignedIn { browser, .. } if *browser == browser_now) {
@@ -502,16 +503,16 @@ impl Auth {
                 if account.id != github_id {
                     return Err(Error::NoLogin);
                 }
-                self.issue_for_github(&account, &secret).await?
+                self.issue_for_github(&account, &secret, Way::Web).await?
             }
-            None => self.issue_for_local(&who.name).await?,
+            None => self.issue_for_local(&who.name, Way::Web).await?,
         };
         Ok(Poll::Ready(token.reveal().to_owned()))
     }
 
-    pub(super) async fn issue_for_local(&self, name: &str) -> Result<Token, Error> {
+    pub(super) async fn issue_for_local(&self, name: &str, way: Way) -> Result<Token, Error> {
         let record = TokenRecord::new(name, TokenOrigin::SignIn, self.inner.clock.now());
-        Ok(self.issue(record, None).await?.0)
+        self.issue_signed_in(record, None, way).await
     }
 
     async fn poll_device(&self, id: &str, pending: Pending) -> Result<Poll, Error> {
@@ -546,8 +547,9 @@ impl Auth {
             Ok(())
         })
         .await?;
-        let account = self.github_account_of(token).await?;
-        Ok(Poll::Ready(self.issue_for_github(&account, token).await?.reveal().to_owned()))
+        let account = self.github_account_of(token).await;
+        let account = account.inspect_err(|error| self.note_refused_account(Way::Device, error))?;
+        Ok(Poll::Ready(self.issue_for_github(&account, token, Way::Device).await?.reveal().to_owned()))
     }
 
     /// Moves a login on by a pure function: a conditional write.
@@ -606,7 +608,7 @@ impl Auth {
 
     async fn use_invitation(&self, code: &str, name: &str, password: String, email: &str) -> Result<(), Error> {
         // The account first: an invitation that is used up without one would be lost.
-        self.create_account(name, password, email).await?;
+        let account = self.create_account(name, password, email).await?;
         let use_up = |stored: Option<Bytes>| {
             let bytes = stored.ok_or(Error::NoInvitation)?;
             let invitation: Invitation = serde_json::from_slice(&bytes).map_err(|_| Error::Damaged)?;
@@ -621,7 +623,9 @@ impl Auth {
             // the account stays.
             self.remove_account(name).await?;
         }
-        outcome
+        outcome?;
+        let event = self.event(events::Kind::UserCreate, events::Who::user(&account.name));
+        self.write_down(event.with("user", &account.name).with("invited", true)).await
     }
 
     /// Removes what has ended: logins, codes, invitations, tokens of CI jobs. Returns how many objects.

@@ -15,6 +15,7 @@ mod import;
 mod logins;
 mod password;
 mod principal;
+mod recorded;
 mod seal;
 mod second_factor;
 mod throttle;
@@ -61,6 +62,7 @@ use crate::secret::Secret;
 use crate::storage::{self, Change, Store, UpdateError};
 use basic::RememberedPasswords;
 use github::GitHubAccounts;
+use recorded::Way;
 use throttle::Throttle;
 
 /// Known and unknown tokens remembered; about half a kilobyte each.
@@ -234,6 +236,9 @@ pub enum Error {
     /// The store failed.
     #[error("accounts could not be read or written")]
     Store(#[from] storage::Error),
+    /// A change was made, and that it was could not be written down yet.
+    #[error("it was done, and could not be written into the record of events yet")]
+    Unrecorded(#[source] storage::Error),
     /// A stored record cannot be read.
     #[error("a stored account is damaged")]
     Damaged,
@@ -476,7 +481,7 @@ impl Auth {
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let this = self.clone();
-        let task = self.inner.tasks.spawn(async move {
+        self.to_the_end(async move {
             let tokens = &this.inner.tokens;
             tokens.changes.fetch_add(1, Ordering::SeqCst);
             let outcome = change.await;
@@ -489,8 +494,8 @@ impl Auth {
                 this.forget_github();
             }
             outcome
-        });
-        task.await.unwrap_or_else(|error| Err(storage::Error::from(std::io::Error::other(error)).into()))
+        })
+        .await
     }
 
     /// Signs in by name and password, and makes the account when there is none and registration is open. Of an account of
@@ -508,7 +513,7 @@ impl Auth {
         if let Some(account) = self.account(name).await?.filter(|account| account.source() == Source::Local) {
             self.try_password(&account, password, presented.address).await?;
             self.require_code(&account, code, presented.address).await?;
-            return self.issue_for_local(&account.name).await;
+            return self.issue_for_local(&account.name, Way::Password).await;
         }
         if self.inner.github.is_some() {
             // The older system's way to give a one-time code: GitHub's names have no dots.
@@ -521,7 +526,7 @@ impl Auth {
             return self.sign_in_at_github(login, password, typed, presented.address).await;
         }
         if self.inner.settings.registration == Registration::Open {
-            let account = match self.create_account(name, password.clone(), email).await {
+            let account = match self.register(name, password.clone(), email).await {
                 // Somebody registered the same name in this moment: then this is a sign-in.
                 Err(Error::NameTaken(_)) => {
                     let account = self.account(name).await?.ok_or(Error::Damaged)?;
@@ -530,7 +535,7 @@ impl Auth {
                 }
                 other => other?,
             };
-            return self.issue_for_local(&account.name).await;
+            return self.issue_for_local(&account.name, Way::Password).await;
         }
         self.refuse_unknown(name, password, presented.address).await?;
         Err(Error::WrongPassword)
@@ -570,10 +575,16 @@ impl Auth {
             // The first half of a sign-in with a code, or nobody's fault.
             Err(_) => {}
         }
-        match outcome {
+        let outcome = match outcome {
             Err(Error::UnknownToken) => Err(Error::WrongPassword),
             other => other,
-        }
+        };
+        outcome.inspect_err(|error| {
+            // Without a code it is the first half of a sign-in with one.
+            if !matches!(error, Error::OneTimeCode) {
+                self.note_not_let_in(name, Way::GitHub, error);
+            }
+        })
     }
 
     /// Checks a password and counts what came of it.
@@ -586,7 +597,7 @@ impl Auth {
             Err(Error::WrongPassword) => attempt.failed(now),
             Err(_) => {}
         }
-        outcome
+        outcome.inspect_err(|error| self.note_not_let_in(&account.name, Way::Password, error))
     }
 
     /// Takes as long for a name that is not known as for one that is, and counts the guess.
@@ -595,6 +606,7 @@ impl Auth {
         let attempt = self.inner.throttle.begin(address, name, now)?;
         self.inner.passwords.verify_dummy(password).await?;
         attempt.failed(now);
+        self.note_not_let_in(name, Way::Password, &Error::WrongPassword);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Account;
 use super::caller::{OneTimeCode, Source, User};
+use super::recorded::Way;
 use super::{Auth, Error, totp};
 use crate::keys;
 use crate::npm::Timestamp;
@@ -119,6 +120,7 @@ impl Auth {
             Ok(())
         } else {
             attempt.failed(now);
+            self.note_not_let_in(&account.name, Way::Password, &Error::OneTimeCode);
             Err(Error::OneTimeCode)
         }
     }
@@ -168,7 +170,8 @@ impl Auth {
         let account = self.own_account(user, password, address).await?;
         let issuer = self.inner.settings.name.clone();
         let name = account.name.clone();
-        self.change_account(&account.name, move |account| {
+        let event = self.changed_event(user, "second-factor").with("mode", mode);
+        self.change_account_as(event, &account.name, move |account| {
             if let Some(factor) = account.second_factor.as_mut().filter(|factor| !factor.pending) {
                 factor.mode = mode;
                 return Ok(Enrolment::Changed(mode));
@@ -191,8 +194,9 @@ impl Auth {
     pub async fn finish_second_factor(&self, user: &User, code: String) -> Result<Vec<String>, Error> {
         let now = self.inner.clock.now();
         let attempt = self.inner.throttle.begin(None, &format!("code {}", user.name), now)?;
+        let event = self.changed_event(user, "second-factor").with("on", true);
         let outcome = self
-            .change_account(&user.name, move |account| {
+            .change_account_as(event, &user.name, move |account| {
                 let Some(factor) = account.second_factor.as_mut().filter(|factor| factor.pending) else {
                     return Err(Error::NothingPending);
                 };
@@ -221,7 +225,8 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<(), Error> {
         let account = self.own_account(user, password, address).await?;
-        self.change_account(&account.name, |account| {
+        let event = self.changed_event(user, "second-factor").with("on", false);
+        self.change_account_as(event, &account.name, |account| {
             account.second_factor = None;
             Ok(())
         })
@@ -237,7 +242,8 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<(), Error> {
         let account = self.own_account(user, old, address).await?;
-        self.set_password(&account.name, new).await
+        let change = self.new_password(new).await?;
+        self.change_account_as(self.changed_event(user, "password"), &account.name, change).await
     }
 
     /// Turns one-time codes off by an operator's word, for somebody who lost app and recovery codes.

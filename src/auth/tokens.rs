@@ -10,8 +10,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::caller::User;
+use super::recorded::{Way, with_token};
 use super::token::{SealedGitHub, Token, TokenHash, TokenOrigin, TokenRecord};
 use super::{Auth, Error, read_json, seal, to_json};
+use crate::events::{Kind, Who};
 use crate::keys;
 use crate::npm::{Pattern, Timestamp};
 use crate::secret::Secret;
@@ -87,11 +89,34 @@ impl Auth {
         Ok((token, record))
     }
 
-    /// Makes a token for a signed-in account, with the limits it asks for and those of the token it asks with.
+    /// The token of somebody who has signed in. Written down, whatever becomes of the client.
+    pub(super) async fn issue_signed_in(
+        &self,
+        record: TokenRecord,
+        github: Option<(u64, Secret)>,
+        way: Way,
+    ) -> Result<Token, Error> {
+        let this = self.clone();
+        self.to_the_end(async move {
+            let (token, record) = this.issue(record, github.as_ref().map(|(id, secret)| (*id, secret))).await?;
+            this.write_down(this.signed_in_event(Who::user(record.user), way, &token)).await?;
+            Ok(token)
+        })
+        .await
+    }
+
+    /// Makes a token for a signed-in account, with the limits it asks for and those of the token it asks with. Written down.
     pub async fn create_token(&self, user: &User, wish: TokenWish) -> Result<(Token, TokenRecord), Error> {
         let github = self.github_token_of(user).await?;
         let record = self.record_of(&user.name, wish, TokenOrigin::Created)?;
-        self.issue(record, github.as_ref().map(|(id, secret)| (*id, secret))).await
+        let (this, who) = (self.clone(), user.who());
+        self.to_the_end(async move {
+            let (token, record) = this.issue(record, github.as_ref().map(|(id, secret)| (*id, secret))).await?;
+            let event = this.event(Kind::TokenCreate, who);
+            this.write_down(with_token(event, &token.hash(), &record)).await?;
+            Ok((token, record))
+        })
+        .await
     }
 
     /// Makes a token for any account: an operator's word. A GitHub account's groups are not known to such a token.
@@ -132,34 +157,58 @@ impl Auth {
         Ok(tokens)
     }
 
-    /// Revokes one of an account's own tokens, named by its key (its hash), the start of it, or the token itself. False when there is
-    /// none such.
-    pub async fn revoke_own(&self, user: &str, named: &str) -> Result<bool, Error> {
+    /// Revokes one of the caller's own tokens, named as in [`Auth::revoke_named`]. Written down. False when there is none such.
+    pub async fn revoke_own(&self, user: &User, named: &str) -> Result<bool, Error> {
+        let (this, user, named) = (self.clone(), user.clone(), named.to_owned());
+        self.to_the_end(async move {
+            let Some(hash) = this.revoke_named(&user.name, &named).await? else { return Ok(false) };
+            let event = this.event(Kind::TokenRevoke, user.who()).with("user", &user.name);
+            this.write_down(event.with("token", &hash)).await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Revokes one of an account's tokens, named by its key (its hash), the start of it, or the token itself. Its key; `None`
+    /// when there is none such.
+    pub async fn revoke_named(&self, user: &str, named: &str) -> Result<Option<String>, Error> {
         let wanted = Token::received(named);
         let hash = if wanted.is_well_formed() { wanted.hash().as_str().to_owned() } else { named.to_lowercase() };
         // A start that fits several is none of them.
         let tokens = self.tokens_of(user).await?;
         let mut fitting = tokens.iter().filter(|token| hash.len() >= 6 && token.hash.starts_with(&hash));
         match (fitting.next(), fitting.next()) {
-            (Some(token), None) => self.revoke_hash(&token.hash, user).await,
-            _ => Ok(false),
+            (Some(token), None) if self.revoke_hash(&token.hash, user).await? => Ok(Some(token.hash.clone())),
+            _ => Ok(None),
         }
     }
 
-    /// Makes a token useless, whoever it belongs to: who knows it may end it. True when it was one. At once on this process; another
-    /// process that shares the store may remember it for a minute.
+    /// Makes a token useless, whoever it belongs to: who knows it may end it. Written down. True when it was one. At once on this
+    /// process; another process that shares the store may remember it for a minute.
     pub async fn revoke(&self, token: &Token, address: Option<IpAddr>) -> Result<bool, Error> {
+        let (this, token) = (self.clone(), token.clone());
+        self.to_the_end(async move { this.end(&token, address).await }).await
+    }
+
+    async fn end(&self, token: &Token, address: Option<IpAddr>) -> Result<bool, Error> {
         if !token.is_well_formed() {
             return self.revoke_at_github(token, address).await;
         }
         let hash = token.hash();
         let key = if token.is_short_lived() { keys::workflow_token(hash.as_str()) } else { keys::token(hash.as_str()) };
         let Some(record) = read_json::<TokenRecord>(&self.inner.store, &key).await? else { return Ok(false) };
-        if token.is_short_lived() {
+        let is_revoked = if token.is_short_lived() {
             let store = self.inner.store.clone();
-            return self.change(Some(hash), async move { deleted(store.delete(&key).await) }).await;
+            self.change(Some(hash.clone()), async move { deleted(store.delete(&key).await) }).await?
+        } else {
+            self.revoke_hash(hash.as_str(), &record.user).await?
+        };
+        if is_revoked {
+            let job = record.workflow.as_ref().and_then(Self::workflow_of);
+            let owner = job.map_or_else(|| Who::user(&record.user), |job| job.who()).by_token(hash.as_str());
+            let event = self.event(Kind::TokenRevoke, owner).with("user", &record.user);
+            self.write_down(event.with("token", hash.as_str())).await?;
         }
-        let is_revoked = self.revoke_hash(hash.as_str(), &record.user).await?;
         // The token at GitHub behind it, unless another of the account's tokens stands on it too.
         if let Some(sealed) = &record.github
             && let Some(secret) = seal::open(&sealed.sealed, token.reveal(), SEALED_IN_TOKEN)

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::access_policy::Action;
 use super::caller::{Caller, Grant, Workflow, is_among};
 use super::principal::matches_pattern;
+use super::recorded::Way;
 use super::token::{GrantRecord, Token, TokenOrigin, TokenRecord, WorkflowRecord};
 use super::tokens::later;
 use super::workflow::{IdentityError, IssuerKind, WorkflowIdentity};
@@ -380,8 +381,14 @@ impl Auth {
             workflow: Some(WorkflowRecord { identity: job.clone(), grant }),
             ..TokenRecord::new(&job.name(), TokenOrigin::Workflow, now)
         };
-        self.inner.store.create(&keys::workflow_token(token.hash().as_str()), to_json(&record)?).await?;
-        Ok((token, record))
+        let this = self.clone();
+        self.to_the_end(async move {
+            let key = keys::workflow_token(token.hash().as_str());
+            this.inner.store.create(&key, to_json(&record)?).await?;
+            this.write_down(this.exchanged_event(&record, &token)).await?;
+            Ok((token, record))
+        })
+        .await
     }
 
     /// The job behind a token, and how its use is to be marked.
@@ -478,7 +485,10 @@ impl Auth {
         let outcome = self.exchange(package, identity_token, audiences, may_read).await;
         match &outcome {
             Ok(_) => attempt.succeeded(),
-            Err(Error::Exchange(_)) => attempt.failed(now),
+            Err(error @ Error::Exchange(_)) => {
+                attempt.failed(now);
+                self.note_not_let_in("", Way::Oidc, error);
+            }
             Err(_) => {}
         }
         outcome

@@ -4,22 +4,23 @@ use super::{DataArgs, runtime};
 use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::events::Recorder;
-use crate::operator::{self, Desk, Order, Outcome};
+use crate::operator::{self, Desk, Errand, Order, Outcome};
 use crate::registry::WaiverBook;
 use crate::serve::control;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::storage::{self, OpenError, Store};
 
 /// Gives the order and returns what came of it; a refusal is an error.
 pub(super) fn give(settings: &DataArgs, order: Order) -> anyhow::Result<Outcome> {
     let settings = settings.load()?.settings;
-    match runtime()?.block_on(carry_out(&settings, order))? {
+    let errand = Errand { by: settings::account_name(), order };
+    match runtime()?.block_on(carry_out(&settings, errand))? {
         Outcome::Refused { why } => anyhow::bail!(why),
         outcome => Ok(outcome),
     }
 }
 
-async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome> {
+async fn carry_out(settings: &Settings, errand: Errand) -> anyhow::Result<Outcome> {
     let directory = &settings.storage.directory;
     match Store::at(&settings.storage.location()) {
         Ok(store) => {
@@ -28,14 +29,15 @@ async fn carry_out(settings: &Settings, order: Order) -> anyhow::Result<Outcome>
             let clock = Clock::default();
             let recorder = Recorder::new(store.clone(), clock.clone(), tasks.clone());
             let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
-            let auth = Auth::new(store, clock.clone(), tasks.clone(), recorder, settings.auth(&access))?;
-            let desk = Desk { auth: &auth, waivers: &waivers, clock: &clock, registry: None };
-            let outcome = operator::carry_out(desk, order).await;
+            let auth = Auth::new(store, clock.clone(), tasks.clone(), recorder.clone(), settings.auth(&access))?;
+            let (auth, waivers, recorder, clock) = (&auth, &waivers, &recorder, &clock);
+            let desk = Desk { auth, waivers, recorder, clock, registry: None };
+            let outcome = operator::carry_out(desk, errand).await;
             tasks.close();
             tasks.wait().await;
             Ok(outcome)
         }
-        Err(OpenError::Store(storage::Error::Locked)) => control::give(directory, &order).await.map_err(|error| {
+        Err(OpenError::Store(storage::Error::Locked)) => control::give(directory, &errand).await.map_err(|error| {
             anyhow::Error::new(error).context(format!(
                 "the server that runs on `{}` takes no orders from here: run this as the same user, or stop it first",
                 directory.display()

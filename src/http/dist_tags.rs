@@ -8,6 +8,7 @@ use http::StatusCode;
 
 use super::error::{ApiError, BAD_TAG, BAD_VERSION};
 use super::extract::{Account, Bounded, Identity, Package, Tag, json, json_or_bare_text};
+use super::refused::refused;
 use super::respond;
 use crate::app::App;
 use crate::npm::{DistTag, Version};
@@ -34,7 +35,8 @@ pub(super) async fn set(
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let version = version(&json_or_bare_text(&body)?)?;
-    app.registry.set_dist_tag(&caller, &name, dist_tag(&tag)?, version).await?;
+    let done = app.registry.set_dist_tag(&caller, &name, dist_tag(&tag)?, version).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::CREATED))
 }
 
@@ -45,7 +47,8 @@ pub(super) async fn remove(
     Package(name): Package,
     Tag(tag): Tag,
 ) -> Result<Response, ApiError> {
-    app.registry.remove_dist_tag(&caller, &name, tag).await?;
+    let done = app.registry.remove_dist_tag(&caller, &name, tag).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::OK))
 }
 
@@ -56,7 +59,8 @@ pub(super) async fn merge(
     Package(name): Package,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    app.registry.set_dist_tags(&caller, &name, tags(&body)?, false).await?;
+    let done = app.registry.set_dist_tags(&caller, &name, tags(&body)?, false).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::CREATED))
 }
 
@@ -67,7 +71,8 @@ pub(super) async fn replace(
     Package(name): Package,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    app.registry.set_dist_tags(&caller, &name, tags(&body)?, true).await?;
+    let done = app.registry.set_dist_tags(&caller, &name, tags(&body)?, true).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::CREATED))
 }
 

@@ -248,7 +248,12 @@ impl ApiError {
         }
     }
 
-    /// The status, for a page that tells of the error.
+    /// The stable code.
+    pub(super) fn code(&self) -> &'static str {
+        self.kind.code
+    }
+
+    /// The status.
     pub(super) fn status(&self) -> StatusCode {
         self.kind.status
     }
@@ -489,6 +494,7 @@ impl From<auth::Error> for ApiError {
             auth::Error::TrustedAlready => Self::new(&TRUSTED_ALREADY),
             auth::Error::Exchange(error) => exchange(&error),
             auth::Error::Store(error) => storage_error(error),
+            auth::Error::Unrecorded(error) => Self::new(&UNRECORDED).because(error),
             auth::Error::Damaged => Self::new(&DAMAGED).because(error),
             other => github_or_login(other),
         }

@@ -25,6 +25,7 @@ mod policy;
 mod profile;
 mod publish;
 mod range;
+mod refused;
 mod request_id;
 mod respond;
 mod router;

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::ApiError;
 use super::extract::{Account, Bounded, Identity, Package, UserName, json as parse};
+use super::refused::refused;
 use super::respond;
 use crate::app::App;
 
@@ -38,7 +39,8 @@ pub(super) async fn add(
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let NewOwner { user } = parse(&body)?;
-    app.registry.add_owner(&caller, &name, &user).await?;
+    let done = app.registry.add_owner(&caller, &name, &user).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::CREATED))
 }
 
@@ -49,6 +51,7 @@ pub(super) async fn remove(
     Package(name): Package,
     UserName(user): UserName,
 ) -> Result<Response, ApiError> {
-    app.registry.remove_owner(&caller, &name, &user).await?;
+    let done = app.registry.remove_owner(&caller, &name, &user).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::OK))
 }

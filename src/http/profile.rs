@@ -73,7 +73,7 @@ pub(super) async fn set(
     if let Some(NewPassword { old, new }) = password {
         auth.change_password(&user, old, new, origin.address).await?;
     }
-    let account = auth.change_profile(&user.name, ProfileChange { email, fullname }).await?;
+    let account = auth.change_profile(&user, ProfileChange { email, fullname }).await?;
     Ok(respond::json(StatusCode::OK, &profile(&account)))
 }
 

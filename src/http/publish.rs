@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::error::{ApiError, BAD_REQUEST};
 use super::extract::{Account, Bounded, Chunks, Identity, Package, Revision};
+use super::refused::refused;
 use super::respond;
 use crate::app::App;
 use crate::registry::{self, Intake, Published};
@@ -21,7 +22,8 @@ pub(super) async fn put(
     Package(name): Package,
     body: Body,
 ) -> Result<Response, ApiError> {
-    taken(&app, app.registry.intake(&caller, &name), body).await
+    let intake = app.registry.intake(&caller, &name);
+    taken(&app, intake, body).await.map_err(|error| refused(&app, &caller, &name, error))
 }
 
 /// Takes a publish body in, to the end of it also after a refusal.
@@ -70,7 +72,8 @@ pub(super) async fn put_revision(
             "This client sent no revision, so the change would have undone others': use `npm owner` for this.",
         ));
     }
-    app.registry.change_metadata(&caller, &name, body, Some(revision)).await?;
+    let done = app.registry.change_metadata(&caller, &name, body, Some(revision)).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::OK))
 }
 
@@ -81,6 +84,7 @@ pub(super) async fn delete_revision(
     Package(name): Package,
     Revision(revision): Revision,
 ) -> Result<Response, ApiError> {
-    app.registry.unpublish(&caller, &name, &revision).await?;
+    let done = app.registry.unpublish(&caller, &name, &revision).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::OK))
 }

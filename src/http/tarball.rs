@@ -14,6 +14,7 @@ use super::error::ApiError;
 use super::extract::{File, Identity, Package, Revision};
 use super::packument::http_date;
 use super::range::{Requested, requested};
+use super::refused::refused;
 use super::{negotiate, respond};
 use crate::app::App;
 use crate::registry::{ByteRange, Download, TarballBytes};
@@ -50,7 +51,8 @@ pub(super) async fn delete(
     File(file): File,
     Revision(_): Revision,
 ) -> Result<Response, ApiError> {
-    app.registry.remove_tarball(&caller, &name, &file).await?;
+    let done = app.registry.remove_tarball(&caller, &name, &file).await;
+    done.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::done(StatusCode::OK))
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn revoke(
     TokenKey(key): TokenKey,
 ) -> Result<Response, ApiError> {
     app.registry.may_manage_tokens(&user)?;
-    if app.registry.auth().revoke_own(&user.name, &key).await? {
+    if app.registry.auth().revoke_own(&user, &key).await? {
         Ok(respond::done(StatusCode::OK))
     } else {
         Err(ApiError::new(&TOKEN_NOT_FOUND))

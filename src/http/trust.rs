@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::{ApiError, BAD_DOCUMENT, BAD_REQUEST, NO_TRUST};
 use super::extract::{Account, Bounded, Id, Package, json as parse};
+use super::refused::refused;
 use super::respond;
 use crate::app::App;
 use crate::auth::{Action, IssuerKind, TrustWish, TrustedPublisher};
@@ -74,7 +75,8 @@ pub(super) async fn add(
     };
     let configuration = serde_json::from_value(configuration)
         .map_err(|error| ApiError::saying(&BAD_DOCUMENT, format!("The configuration cannot be read: {error}.")))?;
-    let publisher = app.registry.trust(&caller, &name, wish(configuration)?).await?;
+    let publisher = app.registry.trust(&caller, &name, wish(configuration)?).await;
+    let publisher = publisher.map_err(|error| refused(&app, &caller, &name, error))?;
     Ok(respond::json(StatusCode::CREATED, &vec![shown(&app, &publisher)]))
 }
 
@@ -85,7 +87,8 @@ pub(super) async fn remove(
     Package(name): Package,
     Id(id): Id,
 ) -> Result<Response, ApiError> {
-    if app.registry.distrust(&caller, &name, &id).await? {
+    let was_there = app.registry.distrust(&caller, &name, &id).await;
+    if was_there.map_err(|error| refused(&app, &caller, &name, error))? {
         Ok(respond::done(StatusCode::OK))
     } else {
         Err(ApiError::new(&NO_TRUST))

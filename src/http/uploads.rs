@@ -12,6 +12,7 @@ use serde_json::json;
 use super::error::ApiError;
 use super::extract::{Account, Bounded, Id, Identity, Package, json as read_json};
 use super::publish;
+use super::refused::refused;
 use super::respond;
 use crate::app::App;
 
@@ -33,7 +34,8 @@ pub(super) async fn begin(
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
     let Wanted { version, length } = read_json(&body)?;
-    let place = app.registry.begin_upload(&caller, &name, &version, length).await?;
+    let place = app.registry.begin_upload(&caller, &name, &version, length).await;
+    let place = place.map_err(|error| refused(&app, &caller, &name, error))?;
     let headers: BTreeMap<&str, &str> = place.headers.iter().copied().collect();
     let answer = json!({
         "id": place.id,
@@ -54,5 +56,5 @@ pub(super) async fn commit(
     body: Body,
 ) -> Result<Response, ApiError> {
     let intake = app.registry.intake_of_upload(&caller, &name, id);
-    publish::taken(&app, intake, body).await
+    publish::taken(&app, intake, body).await.map_err(|error| refused(&app, &caller, &name, error))
 }

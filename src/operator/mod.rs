@@ -4,6 +4,8 @@
 //! server runs, else by the server, which takes orders on a socket beside the data (`serve/control.rs`). Whoever may write into
 //! the directory is an operator; there is no other right to ask for.
 
+mod recorded;
+
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +15,7 @@ use crate::auth::{
     Account, Auth, Error, Imported, ListedToken, Mode, Source, TokenOrigin, TokenWish, TrustWish, TrustedPublisher,
 };
 use crate::clock::Clock;
+use crate::events::{Recorder, Who};
 use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Pattern, Version};
 use crate::policy::Waiver;
@@ -26,7 +29,7 @@ const OPERATOR: &str = ":operator";
 /// A year: what is right for longer is a rule.
 const MAX_WAIVER_MINUTES: u64 = 366 * 24 * 60;
 
-/// An order. Travels as one line of JSON.
+/// An order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "order", rename_all = "snake_case")]
 pub enum Order {
@@ -131,6 +134,24 @@ pub enum Order {
     },
 }
 
+/// An order, and whose it is. Travels as one line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Errand {
+    /// The account on the machine that the command ran as, where it is known. For the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What is to be done.
+    #[serde(flatten)]
+    pub order: Order,
+}
+
+impl From<Order> for Errand {
+    /// Of an operator who is not known by name.
+    fn from(order: Order) -> Self {
+        Self { by: None, order }
+    }
+}
+
 /// What an operator wants to let through.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaiverWish {
@@ -155,6 +176,8 @@ pub struct Desk<'a> {
     pub auth: &'a Auth,
     /// What was let through.
     pub waivers: &'a WaiverBook,
+    /// Where it is written down what was done.
+    pub recorder: &'a Recorder,
     /// The time.
     pub clock: &'a Clock,
     /// The registry, where one runs.
@@ -200,6 +223,11 @@ pub enum Outcome {
         key: String,
         /// When it ends.
         expires: Option<String>,
+    },
+    /// A token was revoked.
+    Revoked {
+        /// What it was called by.
+        key: String,
     },
     /// Tokens.
     Tokens {
@@ -273,11 +301,17 @@ pub struct TokenLine {
     pub cidr: Vec<IpNet>,
 }
 
-/// Carries an order out. What cannot be done is an outcome too.
-pub async fn carry_out(desk: Desk<'_>, order: Order) -> Outcome {
-    match attempt(desk, order).await {
+/// Carries an order out, and writes it down. What cannot be done is an outcome too, and so is what was done and could not be
+/// written down yet.
+pub async fn carry_out(desk: Desk<'_>, Errand { by, order }: Errand) -> Outcome {
+    let outcome = match attempt(desk, order.clone()).await {
         Ok(outcome) => outcome,
-        Err(Refusal(why)) => Outcome::Refused { why },
+        Err(refusal) => return refusal.into(),
+    };
+    let events = recorded::events(&order, &outcome, &Who::operator(by), desk.clock.now());
+    match desk.recorder.record_all(events).await {
+        Ok(()) => outcome,
+        Err(error) => Refusal::from(Error::Unrecorded(error)).into(),
     }
 }
 
@@ -287,6 +321,12 @@ impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         Self(format!("{error}{cause}"))
+    }
+}
+
+impl From<Refusal> for Outcome {
+    fn from(Refusal(why): Refusal) -> Self {
+        Self::Refused { why }
     }
 }
 
@@ -327,9 +367,8 @@ async fn attempt(desk: Desk<'_>, order: Order) -> Result<Outcome, Refusal> {
         }
         Order::RevokeToken { user, key } => {
             known(auth, &user).await?;
-            if !auth.revoke_own(&user, &key).await? {
-                return Err(Refusal(format!("`{user}` has no such token, or several that start like this")));
-            }
+            let missing = || Refusal(format!("`{user}` has no such token, or several that start like this"));
+            return Ok(Outcome::Revoked { key: auth.revoke_named(&user, &key).await?.ok_or_else(missing)? });
         }
         Order::Trust { package, wish } => {
             let by = Maintainer { name: OPERATOR.to_owned(), email: String::new() };

@@ -14,7 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::operator::{self, Desk, Order, Outcome};
+use crate::operator::{self, Desk, Errand, Outcome};
 
 /// An htpasswd file of a hundred thousand lines.
 const MAX_ORDER_BYTES: u64 = 16 << 20;
@@ -72,11 +72,12 @@ async fn serve(app: &App, stream: UnixStream) -> io::Result<()> {
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(MAX_ORDER_BYTES));
     tokio::time::timeout(ORDER_TIMEOUT, reader.read_line(&mut line)).await.map_err(io::Error::other)??;
-    let outcome = match serde_json::from_str::<Order>(&line) {
-        Ok(order) => {
-            let (registry, clock) = (&app.registry, &app.clock);
-            let desk = Desk { auth: registry.auth(), waivers: registry.waivers(), clock, registry: Some(registry) };
-            operator::carry_out(desk, order).await
+    let outcome = match serde_json::from_str::<Errand>(&line) {
+        Ok(errand) => {
+            let (registry, recorder, clock) = (&app.registry, &app.recorder, &app.clock);
+            let (auth, waivers) = (registry.auth(), registry.waivers());
+            let desk = Desk { auth, waivers, recorder, clock, registry: Some(registry) };
+            operator::carry_out(desk, errand).await
         }
         Err(_) => Outcome::Refused {
             why: "the order cannot be understood: server and command are of different versions".to_owned(),
@@ -91,10 +92,10 @@ async fn serve(app: &App, stream: UnixStream) -> io::Result<()> {
 ///
 /// # Errors
 /// When no server takes orders there, or it does not answer.
-pub async fn give(directory: &Path, order: &Order) -> io::Result<Outcome> {
+pub async fn give(directory: &Path, errand: &Errand) -> io::Result<Outcome> {
     let stream = UnixStream::connect(socket_of(directory)).await?;
     let (reader, mut writer) = stream.into_split();
-    let mut line = serde_json::to_vec(order)?;
+    let mut line = serde_json::to_vec(errand)?;
     line.push(b'\n');
     writer.write_all(&line).await?;
     let mut answer = String::new();

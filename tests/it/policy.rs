@@ -763,7 +763,7 @@ impl TestApp {
             by: "ann".to_owned(),
             minutes: 60,
         };
-        let outcome = carry_out(self.desk(), Order::Waive { wish }).await;
+        let outcome = carry_out(self.desk(), Order::Waive { wish }.into()).await;
         assert!(matches!(outcome, Outcome::Waivers { .. }), "{outcome:?}");
     }
 

@@ -515,7 +515,7 @@ async fn what_an_operators_trust_publishes_first_belongs_to_nobody_who_takes_a_n
         ..TrustWish::default()
     };
     let order = Order::Trust { package: TOOL.to_owned(), wish };
-    let outcome = carry_out(ci.app.desk(), order).await;
+    let outcome = carry_out(ci.app.desk(), order.into()).await;
     assert!(matches!(outcome, Outcome::Publishers { .. }), "{outcome:?}");
     let job = ci.job(TOOL, release(json!({}))).await;
     job.publish(&Tarball::new(TOOL, "1.0.0")).await.ok();

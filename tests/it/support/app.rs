@@ -118,7 +118,8 @@ impl TestApp {
     pub(crate) fn desk(&self) -> Desk<'_> {
         let registry = &self.app.registry;
         let (auth, waivers) = (registry.auth(), registry.waivers());
-        Desk { auth, waivers, clock: &self.app.clock, registry: Some(registry) }
+        let (recorder, clock) = (&self.app.recorder, &self.app.clock);
+        Desk { auth, waivers, recorder, clock, registry: Some(registry) }
     }
 
     /// Changes the settings of the next start, see [`TestApp::restarted`].
