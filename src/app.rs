@@ -16,7 +16,7 @@ use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings};
 use crate::storage::{self, Store};
-use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_recorded, keep_swept, keep_waivers};
+use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings};
 use crate::upstream::{self, Upstream};
 
 /// The application. Cheap to clone.
@@ -37,6 +37,7 @@ pub struct App {
     /// Tasks that run until `stop`: they follow no request.
     keepers: TaskTracker,
     stop: CancellationToken,
+    store: Store,
     /// What tasks would do if they could run between requests; nothing where they can.
     upkeep: Option<Arc<Upkeep>>,
 }
@@ -118,6 +119,7 @@ impl App {
             .map_err(StartError::GitHub)?;
         let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
         let (keeping, is_shared) = (store.clone(), store.is_shared());
+        let own = store.clone();
         let registry = Registry::new(registry::Parts {
             auth,
             access,
@@ -150,6 +152,7 @@ impl App {
                 keepers.spawn(advisories.keep(stop.clone()));
                 keepers.spawn(keep_swept(registry.clone(), stop.clone()));
                 keepers.spawn(keep_recorded(recorder.clone(), stop.clone()));
+                keepers.spawn(keep_counted(registry.clone(), stop.clone()));
                 if is_shared {
                     keepers.spawn(keep_waivers(registry.clone(), stop.clone()));
                 }
@@ -170,7 +173,17 @@ impl App {
             is_local_only: settings.server.is_local_only(),
         };
         let idle = settings.server.idle;
-        Ok(Self { registry, recorder, clock, public: Arc::new(public), tasks, idle, keepers, stop, upkeep })
+        Ok(Self { registry, recorder, clock, public: Arc::new(public), tasks, idle, keepers, stop, store: own, upkeep })
+    }
+
+    /// Writes down which settings are others than at the last start, beside whatever else is done. For servers.
+    pub fn note_settings(&self, settings: &Settings) {
+        let (this, values) = (self.clone(), settings.effective.clone());
+        self.tasks.spawn(async move {
+            if let Err(error) = note_settings(&this.store, &this.recorder, &values, this.clock.now()).await {
+                tracing::warn!(%error, "which settings are others than before could not be written into the record");
+            }
+        });
     }
 
     /// Waits until all that requests have begun is done. For where nothing runs between requests; call it when none is under way.
@@ -204,6 +217,9 @@ impl App {
         tokio::join!(self.tasks.wait(), self.keepers.wait());
         if let Err(error) = self.recorder.flush().await {
             tracing::error!(%error, "the last events could not be written into the record");
+        }
+        if let Err(error) = self.registry.write_downloads().await {
+            tracing::warn!(%error, "the last downloads could not be counted");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::npm::downloads::Day;
 use crate::npm::integrity::{hex, sha256_hex};
 use crate::npm::{Form, PackageName, Timestamp, Version};
 
@@ -47,6 +48,18 @@ impl Key {
         let (day, hour, rest) = (parts.next()?, parts.next()?, parts.next()?);
         let (minutes, seconds) = rest.split_once('-')?.0.split_at_checked(2)?;
         format!("{day}T{hour}:{minutes}:{seconds}Z").parse().ok()
+    }
+
+    /// For the key of a batch of events, what it is called by: `2026-11-30/04/0506.789-ab.jsonl`.
+    pub fn event_batch_name(&self) -> Option<&str> {
+        self.event_instant()?;
+        self.0.strip_prefix("-/events/")
+    }
+
+    /// For the key of a day's counted downloads, what the part of it is called by.
+    pub fn download_part(&self) -> Option<&str> {
+        let (_, part) = self.0.strip_prefix("-/downloads/")?.strip_suffix(".json")?.split_once('/')?;
+        (!part.contains('/')).then_some(part)
     }
 
     /// For the key of a tarball that an older system left, the package's name and the version's number.
@@ -182,6 +195,30 @@ pub fn events_from(instant: Timestamp) -> Key {
     Key(format!("-/events/{day}/{hour}/{}", rest.replace(':', "").trim_end_matches('Z')))
 }
 
+/// The batch of events that is called so; `None` for a text that is no batch's name.
+pub fn event_batch_named(name: &str) -> Option<Key> {
+    let key = Key::listed(&format!("-/events/{name}"))?;
+    key.event_instant().is_some().then_some(key)
+}
+
+/// The part of a day's downloads that others were added up into.
+pub const ALL_DOWNLOADS: &str = "all";
+
+/// The folder of a day's downloads.
+pub fn downloads(day: Day) -> Key {
+    Key(format!("-/downloads/{day}"))
+}
+
+/// What one process has counted of a day's downloads.
+pub fn downloads_of(day: Day, part: &str) -> Key {
+    Key(format!("-/downloads/{day}/{part}.json"))
+}
+
+/// What is kept of the settings, to tell whether they are others.
+pub fn recorded_settings() -> Key {
+    Key("-/settings/recorded.json".to_owned())
+}
+
 /// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone
 /// are one account, as on GitHub.
 pub fn user(name: &str) -> Key {
@@ -294,6 +331,10 @@ mod tests {
         assert_eq!(event_batch(earlier, "ab").event_instant(), Some(earlier));
         assert!(events_from(earlier) < event_batch(earlier, "0") && event_batch(earlier, "f") < events_from(later));
         assert_eq!(events_from(earlier).event_instant(), None);
+        let name = event_batch(earlier, "ab").event_batch_name().map(ToOwned::to_owned).unwrap();
+        assert_eq!(event_batch_named(&name), Some(event_batch(earlier, "ab")));
+        assert_eq!(event_batch_named("../tokens/x.json"), None);
+        assert_eq!(event_batch_named("2026-11-30/04/nothing"), None);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
-use super::{DataArgs, open_store, output, runtime};
+use super::{DataArgs, note_command, open_store, output, runtime};
 use crate::clock::Clock;
 use crate::settings::ReadOnly;
 use crate::takeover::{self, Copies, Progress, Report, VersionLine, Wish};
@@ -62,7 +63,11 @@ pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
     let import = takeover::import(&store, &clock, wish, |Progress { done, of, name }| {
         progress.step(done as u64, Some(of as u64), name);
     });
-    let report = runtime()?.block_on(import).map_err(|error| {
+    let runtime = runtime()?;
+    if !dry_run {
+        runtime.block_on(note_command(&store, "import codebox", json!({ "drop_frozen": drop_frozen })))?;
+    }
+    let report = runtime.block_on(import).map_err(|error| {
         anyhow::Error::new(error).context("the import stopped; what is done stays done, run it again to go on")
     })?;
     drop(progress);

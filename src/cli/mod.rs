@@ -2,6 +2,7 @@
 
 mod config;
 mod doctor;
+mod events;
 mod explain;
 mod import;
 mod lambda;
@@ -20,10 +21,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::settings::{DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings};
+use crate::clock::Clock;
+use crate::events::{Event, Kind, Recorder, Who};
+use crate::settings::{self, DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings};
 use crate::storage::{self, OpenError, Store};
 
 /// A private npm registry that a team can trust with its supply chain.
@@ -70,6 +75,8 @@ enum Command {
     Trust(trust::TrustArgs),
     /// Which versions are offered: explain, check a lockfile, let something through
     Policy(policy::PolicyArgs),
+    /// The record of what happened: who did what, when, from where
+    Events(events::EventsArgs),
     /// Take over what another registry left in the store
     Import(import::ImportArgs),
 }
@@ -189,6 +196,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Token(arguments) => token::run(arguments),
         Command::Trust(arguments) => trust::run(arguments),
         Command::Policy(arguments) => policy::run(arguments),
+        Command::Events(arguments) => events::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
     }
 }
@@ -226,6 +234,16 @@ fn open_store(settings: &Settings) -> anyhow::Result<Store> {
         };
         anyhow::Error::new(error).context(advice)
     })
+}
+
+/// Writes down that an operator runs a command that changes the store directly, before it does so. The event is of whoever
+/// this process runs as.
+async fn note_command(store: &Store, command: &str, details: impl serde::Serialize + Send) -> anyhow::Result<()> {
+    let clock = Clock::default();
+    let recorder = Recorder::new(store.clone(), clock.clone(), TaskTracker::new());
+    let event = Event::new(Kind::Command, Who::operator(settings::account_name()), clock.now());
+    let event = event.with("command", command).with("arguments", details);
+    recorder.record(event).await.context("it could not be written into the record of events, so nothing was done")
 }
 
 /// The runtime: as many workers as the machine has cores.

@@ -8,10 +8,21 @@ use serde::Serialize;
 
 /// Writes data to stdout.
 pub fn data(text: &str) -> io::Result<()> {
+    line(text).map(|_| ())
+}
+
+/// Writes a line of data to stdout. False when nobody reads any more.
+pub fn line(text: &str) -> io::Result<bool> {
     match writeln!(io::stdout(), "{text}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
+}
+
+/// Whether data goes to a person's terminal.
+pub fn is_for_eyes() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Writes data to stdout as JSON.

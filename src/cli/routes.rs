@@ -30,6 +30,7 @@ pub(super) fn run(arguments: &RoutesArgs) -> anyhow::Result<ExitCode> {
                 Access::Readers => "readers",
                 Access::Accounts => "accounts",
                 Access::Owners => "owners",
+                Access::Administrators => "administrators",
             };
             vec![route.method.to_owned(), route.path.to_owned(), access.to_owned(), route.handler.clone()]
         })

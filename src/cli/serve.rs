@@ -145,6 +145,7 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
     // Before anybody is served: a store that loses changes must not take any.
     store.require_conditions().await.map_err(|error| unusable(error.into()))?;
     let app = App::with_store(settings, Clock::default(), store)?;
+    app.note_settings(settings);
     let port = bound.address().map_or(settings.server.listen.port(), |address| address.port());
     greet(settings, port);
     let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());

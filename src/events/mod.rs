@@ -7,14 +7,16 @@
 //! - `event.rs`: what an event is;
 //! - `asked.rs`: what is remembered of the request that is being answered;
 //! - `recorder.rs`: writing;
-//! - `record.rs`: reading it back, from a point on.
+//! - `record.rs`, `filter.rs`: reading it back, from a point on; which events are wanted.
 
 mod asked;
 mod event;
+mod filter;
 mod record;
 mod recorder;
 
 pub use asked::{Asked, asked, carried_on, within};
 pub use event::{Decision, Event, Kind, Who, WhoKind};
-pub use record::{Position, Record};
+pub use filter::Filter;
+pub use record::{LATE, Position, Record};
 pub use recorder::Recorder;

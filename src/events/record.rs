@@ -15,7 +15,7 @@ use crate::npm::Timestamp;
 use crate::storage::{Error, Store};
 
 /// How much later than its name a batch may appear.
-const LATE: Duration = Duration::from_mins(5);
+pub const LATE: Duration = Duration::from_mins(5);
 /// A batch of five hundred events is far below this.
 const MAX_BATCH_BYTES: u64 = 16 << 20;
 
@@ -67,11 +67,23 @@ impl Record {
     /// # Errors
     /// The store's failure.
     pub async fn batches_after(&self, position: &Position, most: usize) -> Result<Vec<Key>, Error> {
-        let mut listed = self.store.list_in_order(&keys::events(), Some(&position.start()));
+        self.batches(&position.start(), most, |key| !position.read.contains(key.as_str())).await
+    }
+
+    /// The next batches that sort after a key, `most` at most. Those that appear before it later are not seen.
+    ///
+    /// # Errors
+    /// The store's failure.
+    pub async fn batches_from(&self, key: &Key, most: usize) -> Result<Vec<Key>, Error> {
+        self.batches(key, most, |_| true).await
+    }
+
+    async fn batches(&self, from: &Key, most: usize, is_wanted: impl Fn(&Key) -> bool) -> Result<Vec<Key>, Error> {
+        let mut listed = self.store.list_in_order(&keys::events(), Some(from));
         let mut found = Vec::new();
         while let Some(key) = listed.recv().await {
             let key = key?;
-            if key.event_instant().is_some() && !position.read.contains(key.as_str()) {
+            if key.event_instant().is_some() && is_wanted(&key) {
                 found.push(key);
                 if found.len() >= most {
                     break;

@@ -111,6 +111,7 @@ kinds! {
     MANAGED_ELSEWHERE = "managed_elsewhere", FORBIDDEN, "This cannot be changed from here.";
     NOT_IN_DIRECTORY = "not_in_directory", NOT_FOUND, "GitHub shows you no such organisation or team.";
     NOT_ALLOWED = "not_allowed", FORBIDDEN, "The rules of this registry do not let you do this.";
+    ADMINISTRATORS_ONLY = "administrators_only", FORBIDDEN, "This is for administrators: those that `access.admins` names.";
     READ_ONLY_TOKEN = "read_only_token", FORBIDDEN, "This token may only read: use one that may write.";
     OTHER_PACKAGES = "other_packages", FORBIDDEN, "This token is for other packages.";
     NOT_AN_OWNER = "not_an_owner", FORBIDDEN, "Only its owners may change this package: ask one of them to run `npm owner add`.";
@@ -433,6 +434,7 @@ impl From<Error> for ApiError {
                 format!("The stored document of `{name}` has too many old tarballs in it to be served: whoever runs this registry has to run `holdfast import codebox`."),
             )
             .because(error),
+            Error::AdministratorsOnly => Self::new(&ADMINISTRATORS_ONLY),
             Error::ReadOnly => Self::new(&READ_ONLY),
             Error::Search(error) => Self::new(&INTERNAL).because(error),
             Error::Interrupted | Error::Superseded => Self::new(&STORAGE_UNAVAILABLE).retry_after(None).because(error),

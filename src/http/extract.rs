@@ -96,6 +96,10 @@ text_segment! {
     TokenKey = "key";
     /// What something is called by.
     Id = "id";
+    /// A period of npm's download counts.
+    PeriodText = "period";
+    /// A package's name, or several that commas part.
+    Names = "package";
     /// An organisation of GitHub.
     Organization = "organization";
     /// A team of one.

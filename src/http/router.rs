@@ -10,7 +10,7 @@ use axum::routing::{MethodFilter, any, on};
 use serde::Serialize;
 
 use super::{
-    access, attestations, audit, browser, device, dist_tags, health, invitation, login, oidc, owners, packument,
+    access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, oidc, owners, packument,
     policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
 };
 use crate::app::App;
@@ -27,6 +27,8 @@ pub enum Access {
     Accounts,
     /// Whom the rules let change the package; without rules its owners, or any account where that is set.
     Owners,
+    /// Those whom `access.admins` names.
+    Administrators,
 }
 
 /// A line of the table.
@@ -51,7 +53,7 @@ pub struct Routes {
 /// All routes.
 #[rustfmt::skip]
 pub fn routes() -> Routes {
-    use Access::{Accounts, Anybody, Owners, Readers};
+    use Access::{Accounts, Administrators, Anybody, Owners, Readers};
     Routes { router: Router::new(), table: Vec::new() }
         // Packages.
         .get("/{package}", Readers, packument::get)
@@ -134,9 +136,17 @@ pub fn routes() -> Routes {
         .post("/-/npm/v1/security/audits/quick", Readers, audit::quick)
         .post("/-/npm/v1/security/audits", Readers, audit::full)
         .get("/-/npm/v1/attestations/{spec}", Readers, attestations::get)
+        // Downloads.
+        .get("/-/downloads/point/{period}", Readers, downloads::point_of_all)
+        .get("/-/downloads/point/{period}/{package}", Readers, downloads::point)
+        .get("/-/downloads/range/{period}", Readers, downloads::range_of_all)
+        .get("/-/downloads/range/{period}/{package}", Readers, downloads::range)
+        .get("/-/versions/{package}/last-week", Readers, downloads::versions)
         // The policy.
         .get("/-/holdfast/v1/explain/{package}", Readers, policy::explain)
         .post("/-/holdfast/v1/check", Readers, policy::check)
+        // The record of events.
+        .get("/-/holdfast/v1/events", Administrators, events::list)
         // Publishing by the bucket.
         .post("/-/holdfast/v1/package/{package}/uploads", Owners, uploads::begin)
         .post("/-/holdfast/v1/package/{package}/uploads/{id}/commit", Owners, uploads::commit)

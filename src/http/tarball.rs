@@ -30,16 +30,32 @@ pub(super) async fn get(
 ) -> Result<Response, ApiError> {
     let tarball = app.registry.tarball(&caller, &name, &file, method == Method::GET).await?;
     let common = common_headers(app.registry.is_public(&name));
-    match tarball {
-        TarballBytes::Elsewhere(link) => Ok(elsewhere(&link)),
-        TarballBytes::Stored(download) => stored(&download, &headers, common),
+    let response = match tarball {
+        TarballBytes::Elsewhere(link) => elsewhere(&link),
+        TarballBytes::Stored(download) => stored(&download, &headers, common)?,
         TarballBytes::Arriving { size_bytes, stream } => {
             let mut response = (common, Body::from_stream(stream)).into_response();
             if let Some(size) = size_bytes {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
             }
-            Ok(response)
+            response
         }
+    };
+    if method == Method::GET && begins_download(&response) {
+        app.registry.count_download(&name, &file);
+    }
+    Ok(response)
+}
+
+/// Whether an answer is the beginning of a download: a file that comes in parts is one, and one that the client has is none.
+fn begins_download(response: &Response) -> bool {
+    match response.status() {
+        StatusCode::OK | StatusCode::FOUND => true,
+        StatusCode::PARTIAL_CONTENT => {
+            let range = response.headers().get(CONTENT_RANGE);
+            range.is_some_and(|range| range.as_bytes().starts_with(b"bytes 0-"))
+        }
+        _ => false,
     }
 }
 

@@ -4,6 +4,7 @@
 //! and tested alone. Text from outside becomes one of these types once, at the edge, and is not checked again.
 
 pub mod dist_tag;
+pub mod downloads;
 pub mod integrity;
 pub mod manifest;
 pub mod name;

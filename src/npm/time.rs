@@ -31,6 +31,20 @@ impl Timestamp {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// The instant so much earlier.
+    pub fn minus(self, span: Duration) -> Self {
+        let millis = i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_sub(millis))
+    }
+
+    /// From an instant, or from a day such as `2026-11-30`, which begins at midnight in UTC.
+    ///
+    /// # Errors
+    /// When it is neither.
+    pub fn of_day_or_instant(text: &str) -> Result<Self, TimestampError> {
+        text.parse().or_else(|_| format!("{text}T00:00:00Z").parse())
+    }
+
     /// Whole seconds since 1970, rounded down: what `Last-Modified` can say.
     pub fn as_seconds(self) -> i64 {
         self.0.div_euclid(1000)
@@ -78,5 +92,8 @@ mod tests {
         assert_eq!("2026-11-23T17:10:00+02:00".parse::<Timestamp>().unwrap().to_string(), "2026-11-23T15:10:00.000Z");
         assert_eq!(instant.as_seconds(), instant.as_millis() / 1000);
         assert!("yesterday".parse::<Timestamp>().is_err());
+        assert_eq!(Timestamp::of_day_or_instant("2026-11-23").unwrap().to_string(), "2026-11-23T00:00:00.000Z");
+        assert_eq!(Timestamp::of_day_or_instant("2026-11-23T15:10:00.250Z"), Ok(instant));
+        assert!(Timestamp::of_day_or_instant("2026-11").is_err());
     }
 }

@@ -171,6 +171,9 @@ pub enum Error {
     /// A stored document is too large to be read while others wait.
     #[error("the stored document of {0} is too large")]
     DocumentTooLarge(PackageName),
+    /// It is for administrators.
+    #[error("the caller is no administrator")]
+    AdministratorsOnly,
     /// The settings say that packages are not to be changed.
     #[error("the registry is read-only")]
     ReadOnly,

@@ -8,8 +8,10 @@ mod access;
 mod attestations;
 mod audit;
 mod dist_tags;
+mod downloads;
 mod error;
 mod explain;
+mod history;
 mod hosted;
 mod identity;
 mod metadata;
@@ -39,8 +41,10 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use access::Listing;
+pub use downloads::{DownloadCounts, MAX_PACKAGES};
 pub use error::{Challenge, Error, Refused};
 pub use explain::{Checked, MAX_CHECKED};
+pub use history::{EventPage, MAX_EVENTS};
 pub use packument::{Encoding, Packument};
 pub use publish::{Intake, Published};
 pub use screening::{Judged, PolicyHealth};
@@ -60,6 +64,7 @@ use crate::events::{self, Recorder};
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
+use downloads::Downloads;
 use hosted::HostedHeads;
 use packument::{RenderKey, RenderWeighter};
 use proxied::ProxiedDocuments;
@@ -141,6 +146,7 @@ struct Inner {
     records: Records,
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
     transfers: Transfers,
+    downloads: Downloads,
     indexer: Indexer,
     /// Permits for heavy work.
     heavy: Arc<Semaphore>,
@@ -183,6 +189,7 @@ impl Registry {
                 records: Records::default(),
                 rendered: byte_cache(cache_bytes, RenderWeighter),
                 transfers: Transfers::new(tasks.clone()),
+                downloads: Downloads::new(store.clone(), clock.clone()),
                 indexer: Indexer::new(search),
                 heavy: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
                 last_probe: tokio::sync::Mutex::default(),

@@ -125,7 +125,9 @@ impl WaiverBook {
     }
 
     async fn record(&self, kind: Kind, waiver: &Waiver, by: &str) -> Result<(), Error> {
-        let event = Event::new(kind, Who::operator(Some(by.to_owned())), self.clock.now()).with("waiver", waiver);
+        let mut event = Event::new(kind, Who::operator(Some(by.to_owned())), self.clock.now()).with("waiver", waiver);
+        event.package = Some(waiver.package.clone());
+        event.version.clone_from(&waiver.version);
         Ok(self.recorder.record(event).await?)
     }
 }

@@ -8,6 +8,7 @@ use toml::Value;
 
 use super::keys::{Draft, KEYS, KeyInfo};
 use super::{Loaded, Shown};
+use crate::secret::Secret;
 
 const PREFIX: &str = "HOLDFAST__";
 
@@ -163,7 +164,9 @@ pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Lo
             mistakes.push(Mistake { text, origin: origin.clone() });
         }
     }
-    let (settings, missing) = draft.finish();
+    let (mut settings, missing) = draft.finish();
+    settings.effective =
+        merged.iter().map(|(key, (value, _))| (key.clone(), Secret::new(value.to_string()))).collect();
     mistakes.extend(missing.into_iter().map(|text| Mistake { text, origin: Origin::Default }));
     if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged), unused: Vec::new() }) } else { Err(mistakes) }
 }

@@ -11,6 +11,7 @@ mod platform;
 mod policy;
 mod rules;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +35,7 @@ use crate::auth::{
 use crate::npm::{Pattern, publish_body, tarball};
 use crate::providers;
 use crate::registry::{Limits, Redirect, Redirects};
+use crate::secret::Secret;
 use crate::storage::{BucketSettings, Location};
 use crate::upstream;
 
@@ -75,6 +77,8 @@ pub struct Settings {
     pub advisories: AdvisorySettings,
     /// Logs.
     pub log: Log,
+    /// Every key that is set with its value as text: to tell whether it is another one.
+    pub effective: BTreeMap<String, Secret>,
 }
 
 /// The listener.
@@ -271,6 +275,7 @@ impl Default for Settings {
             policy: PolicySettings::default(),
             advisories: AdvisorySettings::default(),
             log: Log { level: "info".to_owned(), json: false },
+            effective: BTreeMap::new(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{AdvisoryKeeper, RulesKeeper, recorded, rules, sweep};
+use super::{AdvisoryKeeper, RulesKeeper, counted, recorded, rules, sweep};
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::npm::Timestamp;
@@ -28,6 +28,7 @@ pub struct Upkeep {
     waivers_due: Due,
     advisories_due: Due,
     sweep_due: Due,
+    counted_due: Due,
 }
 
 /// When something was last done.
@@ -73,6 +74,7 @@ impl Upkeep {
             waivers_due: Due::after(WAIVERS, now),
             advisories_due: Due::after(FOLLOW, now),
             sweep_due: Due::after(sweep::EVERY, now),
+            counted_due: Due::after(counted::EVERY, now),
         }
     }
 
@@ -93,6 +95,9 @@ impl Upkeep {
         if self.sweep_due.take(now) {
             sweep::sweep(&self.registry).await;
         }
+        if self.counted_due.take(now) {
+            counted::write_down(&self.registry).await;
+        }
     }
 
     /// Does everything, however long it takes: refreshes the advisories from their source too.
@@ -101,6 +106,7 @@ impl Upkeep {
         self.advisories.follow().await;
         self.advisories.refresh_now().await;
         sweep::sweep(&self.registry).await;
+        counted::write_down(&self.registry).await;
     }
 }
 

@@ -3,13 +3,17 @@
 //! Whatever fails here leaves what is in force as it is, says so in the log and in the registry's health, and tries again.
 
 mod advisories;
+mod counted;
 mod due;
 mod recorded;
 mod rules;
+mod settings;
 mod sweep;
 
 pub use advisories::{AdvisoryKeeper, RefreshError};
+pub use counted::keep_counted;
 pub use due::{Upkeep, keep_waivers};
 pub use recorded::keep_recorded;
 pub use rules::RulesKeeper;
+pub use settings::note_settings;
 pub use sweep::keep_swept;

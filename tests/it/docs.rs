@@ -105,6 +105,7 @@ fn http_api_is_the_route_table() {
             Access::Readers => "readers",
             Access::Accounts => "accounts",
             Access::Owners => "owners",
+            Access::Administrators => "administrators",
         };
         writeln!(page, "| {} | `{}` | {access} | `{}` |", route.method, route.path, route.handler).unwrap();
     }

@@ -1,0 +1,94 @@
+//! Writing down which settings are others than when a server last started.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::events::{Event, Kind, Recorder, Who};
+use crate::keys;
+use crate::npm::Timestamp;
+use crate::npm::integrity::sha256_hex;
+use crate::random;
+use crate::secret::Secret;
+use crate::storage::{self, Durability, Store};
+
+/// What is kept of settings: no value, so that the store tells no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    /// Random, so that the hash of a value is another one in each store.
+    salt: String,
+    /// By key, the hash of its value.
+    hashes: BTreeMap<String, String>,
+}
+
+impl Kept {
+    fn of(salt: String, values: &BTreeMap<String, Secret>) -> Self {
+        let hash = |(key, value): (&String, &Secret)| {
+            (key.clone(), sha256_hex(format!("{salt}\n{key}\n{}", value.expose()).as_bytes()))
+        };
+        let hashes = values.iter().map(hash).collect();
+        Self { salt, hashes }
+    }
+
+    /// The keys that are others, are new, or are there no more.
+    fn changed(&self, now: &Self) -> Vec<String> {
+        let keys = self.hashes.keys().chain(now.hashes.keys());
+        let mut changed: Vec<String> =
+            keys.filter(|key| self.hashes.get(*key) != now.hashes.get(*key)).cloned().collect();
+        changed.sort();
+        changed.dedup();
+        changed
+    }
+}
+
+/// Compares the settings in force with those that were last written down, and records the keys that are others. The event comes
+/// first: who is cut off between the two writes leaves it to be written once more.
+///
+/// # Errors
+/// The store's failure; it is tried again at the next start.
+pub async fn note_settings(
+    store: &Store,
+    recorder: &Recorder,
+    values: &BTreeMap<String, Secret>,
+    now: Timestamp,
+) -> Result<(), storage::Error> {
+    let stored = match store.read(&keys::recorded_settings()).await {
+        // What cannot be read is as good as none.
+        Ok(bytes) => serde_json::from_slice::<Kept>(&bytes).ok(),
+        Err(storage::Error::NotFound) => None,
+        Err(error) => return Err(error),
+    };
+    let salt = stored.as_ref().map_or_else(random::secret, |kept| kept.salt.clone());
+    let kept = Kept::of(salt, values);
+    let event = Event::new(Kind::Settings, Who::server(), now);
+    let event = match &stored {
+        Some(before) if *before == kept => return Ok(()),
+        Some(before) => event.with("keys", before.changed(&kept)),
+        None => event.with("keys", kept.hashes.keys().collect::<Vec<_>>()).with("first", true),
+    };
+    recorder.record(event).await?;
+    // It is made of texts, so nothing in it can fail to be JSON.
+    let bytes = Bytes::from(serde_json::to_vec(&kept).unwrap_or_default());
+    store.put(&keys::recorded_settings(), bytes, Durability::Synced).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(of: &[(&str, &str)]) -> BTreeMap<String, Secret> {
+        of.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect()
+    }
+
+    #[test]
+    fn keys_are_told_and_values_are_not() {
+        let kept = |of: &[(&str, &str)]| Kept::of("salt".to_owned(), &values(of));
+        let before = kept(&[("a", "1"), ("b", "secret"), ("c", "3")]);
+        assert!(before.changed(&before).is_empty());
+        assert_eq!(before.changed(&kept(&[("a", "2"), ("b", "secret"), ("d", "4")])), ["a", "c", "d"]);
+        assert!(!serde_json::to_string(&before).unwrap().contains("secret"));
+        let elsewhere = Kept::of("pepper".to_owned(), &values(&[("b", "secret")]));
+        assert_ne!(before.hashes["b"], elsewhere.hashes["b"]);
+    }
+}
