@@ -16,7 +16,9 @@ use crate::registry::{self, Registry, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings};
 use crate::storage::{self, Store};
-use crate::upkeep::{AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings};
+use crate::upkeep::{
+    AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings,
+};
 use crate::upstream::{self, Upstream};
 
 /// The application. Cheap to clone.

@@ -72,6 +72,120 @@ impl Key {
     pub fn is_ours(&self) -> bool {
         self.0.starts_with("-/")
     }
+
+    /// What the object is.
+    pub fn kind(&self) -> Kind {
+        let Some(rest) = self.0.strip_prefix("-/") else {
+            let older = || self.legacy_tarball_parts().map(|(name, _)| Kind::OlderTarball(name));
+            return self.packument_name().map(Kind::Packument).or_else(older).unwrap_or(Kind::Foreign);
+        };
+        let (folder, rest) = rest.split_once('/').unwrap_or(("", rest));
+        let is_json = rest.strip_suffix(".json").is_some_and(|name| !name.contains('/'));
+        let of_package = |ending: &str| {
+            let (name, file) = rest.rsplit_once('/')?;
+            file.ends_with(ending).then(|| name.parse::<PackageName>().ok()).flatten()
+        };
+        let found = match folder {
+            "tarballs" => of_package(".tgz").map(Kind::Tarball),
+            "attestations" => of_package(".json").map(Kind::Attestations),
+            "set-aside" => of_package("index.json").map(Kind::SetAside),
+            "trust" => rest.strip_suffix(".json").and_then(|name| name.parse().ok()).map(Kind::Trust),
+            "cache" => cached_kind(rest),
+            "records" => rest.ends_with("/record.json").then_some(Kind::Record),
+            "users" => is_json.then_some(Kind::User),
+            "tokens" => is_json.then_some(Kind::Token),
+            "token-lists" => is_json.then_some(Kind::TokenList),
+            "stars" => is_json.then_some(Kind::Stars),
+            "github" => is_json.then_some(Kind::GitHubAccount),
+            "keys" => is_json.then_some(Kind::SigningKeys),
+            "logins" => is_json.then_some(Kind::ShortLived),
+            "events" => is_json.then_some(Kind::Event),
+            "policy" => is_json.then_some(Kind::Waivers),
+            "advisories" if rest == "current.json" => Some(Kind::AdvisoriesPointer),
+            "advisories" => rest.ends_with(".index").then_some(Kind::AdvisoriesIndex),
+            "uploads" if rest.starts_with("answer-") => Some(Kind::HandedOver),
+            "uploads" => Some(Kind::Uploaded),
+            "store" if rest.starts_with("trial-") => Some(Kind::StoreTrial),
+            "store" | "catalog" | "control" => Some(Kind::Derived),
+            "" if rest == "holdfast.toml" => Some(Kind::Derived),
+            _ => None,
+        };
+        found.unwrap_or(Kind::Foreign)
+    }
+}
+
+/// What an object below `-/cache/` is.
+fn cached_kind(rest: &str) -> Option<Kind> {
+    let (upstream, rest) = rest.split_once('/')?;
+    let (name, file) = rest.rsplit_once('/')?;
+    let name: PackageName = name.parse().ok()?;
+    match file {
+        "full.json" | "abbreviated.json" => Some(Kind::CachedPackument),
+        "absent.json" => Some(Kind::CachedAbsence),
+        _ => file.ends_with(".tgz").then(|| Kind::CachedTarball { upstream: upstream.to_owned(), name }),
+    }
+}
+
+/// What an object is, told by its key alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A hosted packument.
+    Packument(PackageName),
+    /// A tarball that an older system left.
+    OlderTarball(PackageName),
+    /// A hosted tarball, or one that no document names.
+    Tarball(PackageName),
+    /// A provenance bundle.
+    Attestations(PackageName),
+    /// A document that was taken out of the way.
+    SetAside(PackageName),
+    /// The workflows that a package trusts.
+    Trust(PackageName),
+    /// An upstream's packument.
+    CachedPackument,
+    /// That an upstream has no such package.
+    CachedAbsence,
+    /// An upstream's tarball.
+    CachedTarball {
+        /// The name that its answers are kept under.
+        upstream: String,
+        /// The package.
+        name: PackageName,
+    },
+    /// What is remembered of an upstream's package.
+    Record,
+    /// An account.
+    User,
+    /// A token.
+    Token,
+    /// The tokens of an account.
+    TokenList,
+    /// What a user has starred.
+    Stars,
+    /// What GitHub said of an account.
+    GitHubAccount,
+    /// An upstream's signing keys.
+    SigningKeys,
+    /// What ends by itself.
+    ShortLived,
+    /// Something that happened.
+    Event,
+    /// What persons let through.
+    Waivers,
+    /// Which index of advisories is in force.
+    AdvisoriesPointer,
+    /// An index of advisories.
+    AdvisoriesIndex,
+    /// A tarball on its way.
+    Uploaded,
+    /// An answer on its way.
+    HandedOver,
+    /// What conditional writes were tried on.
+    StoreTrial,
+    /// What a process makes anew by itself, or is no object at all.
+    Derived,
+    /// Nothing of ours.
+    Foreign,
 }
 
 impl fmt::Display for Key {
@@ -104,6 +218,16 @@ pub fn tarball(name: &PackageName, version: &Version, digest: &str) -> Key {
     Key(format!("-/tarballs/{name}/{}-{digest}.tgz", bounded(version.to_string())))
 }
 
+/// The folder of all hosted tarballs.
+pub fn tarballs() -> Key {
+    Key("-/tarballs".to_owned())
+}
+
+/// The folder of a package's hosted tarballs.
+pub fn tarballs_of(name: &PackageName) -> Key {
+    Key(format!("-/tarballs/{name}"))
+}
+
 /// A tarball that an older system (codebox) left, by the number as that system's document spells it, which may be no
 /// version of today. `None` for a number that is no part of a path. Written only where the document has the bytes and
 /// the file is not there.
@@ -125,6 +249,21 @@ pub fn set_aside(name: &PackageName) -> Key {
 /// The provenance bundle that was published with a version.
 pub fn attestations(name: &PackageName, version: &Version, digest: &str) -> Key {
     Key(format!("-/attestations/{name}/{}-{digest}.json", bounded(version.to_string())))
+}
+
+/// The folder of all provenance bundles.
+pub fn all_attestations() -> Key {
+    Key("-/attestations".to_owned())
+}
+
+/// The folder of the provenance bundles of a package.
+pub fn attestations_of(name: &PackageName) -> Key {
+    Key(format!("-/attestations/{name}"))
+}
+
+/// The folder of all that came from upstreams and comes back by itself.
+pub fn cache() -> Key {
+    Key("-/cache".to_owned())
 }
 
 /// An upstream's packument as it was received. May be deleted at any time.
@@ -300,6 +439,11 @@ pub fn handed_over(hash: &str) -> Key {
     Key(format!("-/uploads/answer-{hash}"))
 }
 
+/// The folders of what is not to stay: uploads, sign-ins, indexes of advisories, trials, and documents that were set aside.
+pub fn passing() -> [Key; 5] {
+    ["-/uploads", "-/logins", "-/advisories", "-/store", "-/set-aside"].map(|folder| Key(folder.to_owned()))
+}
+
 /// Sorts after all that npm reserves and before all packages: `0` comes right after `/`.
 pub fn last_reserved() -> Key {
     Key("-0".to_owned())
@@ -361,5 +505,55 @@ mod tests {
             cached_tarball("default", &name, &short).as_str(),
             format!("-/cache/default/{name}/1.0.0-beta.1.tgz")
         );
+    }
+
+    #[test]
+    fn what_an_object_is_can_be_told_by_its_key() {
+        for name in ["tool", "@acme/tool"] {
+            let name: PackageName = name.parse().unwrap();
+            let version: Version = "1.0.0-rc.1".parse().unwrap();
+            let cached = Kind::CachedTarball { upstream: "default-1".to_owned(), name: name.clone() };
+            for (key, kind) in [
+                (packument(&name), Kind::Packument(name.clone())),
+                (tarball(&name, &version, "0a"), Kind::Tarball(name.clone())),
+                (legacy_tarball(&name, "1.0").unwrap(), Kind::OlderTarball(name.clone())),
+                (set_aside(&name), Kind::SetAside(name.clone())),
+                (attestations(&name, &version, "0a"), Kind::Attestations(name.clone())),
+                (trust(&name), Kind::Trust(name.clone())),
+                (cached_packument("default-1", &name, Form::Full), Kind::CachedPackument),
+                (cached_packument("default-1", &name, Form::Abbreviated), Kind::CachedPackument),
+                (cached_absence("default-1", &name), Kind::CachedAbsence),
+                (cached_tarball("default-1", &name, &version), cached),
+                (record("default-1", &name), Kind::Record),
+                (signing_keys("default-1"), Kind::SigningKeys),
+                (waivers(), Kind::Waivers),
+                (advisories_pointer(), Kind::AdvisoriesPointer),
+                (advisories_index("0a"), Kind::AdvisoriesIndex),
+                (event(Timestamp::from_millis(0), "0a"), Kind::Event),
+                (user("Ann"), Kind::User),
+                (token_list("Ann"), Kind::TokenList),
+                (token("0a"), Kind::Token),
+                (stars("Ann"), Kind::Stars),
+                (github_account("0a"), Kind::GitHubAccount),
+                (login("0a"), Kind::ShortLived),
+                (one_time_code("0a"), Kind::ShortLived),
+                (used_identity("0a"), Kind::ShortLived),
+                (invitation("0a"), Kind::ShortLived),
+                (workflow_token("0a"), Kind::ShortLived),
+                (upload("0a"), Kind::ShortLived),
+                (uploaded("0a"), Kind::Uploaded),
+                (handed_over("0a"), Kind::HandedOver),
+                (store_conditions(), Kind::Derived),
+                (store_trial("0a"), Kind::StoreTrial),
+                (index_running(), Kind::Derived),
+            ] {
+                assert_eq!(key.kind(), kind, "{key}");
+            }
+        }
+        for foreign in
+            ["index.json", "notes.txt", "a/b/c/index.json", ".hidden/index.json", "-/tarballs/x.tgz", "-/x/y"]
+        {
+            assert_eq!(Key::listed(foreign).unwrap().kind(), Kind::Foreign, "{foreign}");
+        }
     }
 }

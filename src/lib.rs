@@ -11,6 +11,7 @@ pub mod events;
 pub mod http;
 pub mod keys;
 pub mod lockfile;
+pub mod maintenance;
 pub mod npm;
 pub mod operator;
 pub mod policy;

@@ -198,12 +198,9 @@ impl Caller {
         match self {
             Self::Anonymous => Who::default(),
             Self::User(user) => user.who(),
-            Self::Workflow(workflow) => Who {
-                kind: WhoKind::Workflow,
-                name: self.name(),
-                claims: workflow.identity.claims(),
-                ..Who::default()
-            },
+            Self::Workflow(workflow) => {
+                Who { kind: WhoKind::Workflow, name: self.name(), claims: workflow.identity.claims(), ..Who::default() }
+            }
         }
     }
 

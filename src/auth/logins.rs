@@ -634,14 +634,12 @@ impl Auth {
         let (now, mut removed) = (self.inner.clock.now(), 0);
         while let Some(key) = keys.recv().await {
             let key = key?;
-            let expiring: Expiring = match read_json(&self.inner.store, &key).await {
-                Ok(Some(expiring)) => expiring,
-                Ok(None) => continue,
-                // Nothing that anybody could use.
-                Err(Error::Damaged) => Expiring { expires: None },
-                Err(error) => return Err(error),
+            let stored = match self.inner.store.read(&key).await {
+                Ok(stored) => stored,
+                Err(storage::Error::NotFound) => continue,
+                Err(error) => return Err(error.into()),
             };
-            if has_expired(expiring.expires.as_ref(), now) {
+            if has_ended(&stored, now) {
                 match self.inner.store.delete(&key).await {
                     Ok(()) => removed += 1,
                     Err(storage::Error::NotFound) => {}
@@ -676,6 +674,12 @@ fn change_of(kind: &Kind) -> Option<String> {
         Kind::Confirm { change, .. } => Some(change.clone()),
         Kind::SignIn | Kind::Device { .. } => None,
     }
+}
+
+/// Whether something short-lived, as it is stored, has ended. So has what cannot be read, since nobody could use it.
+pub fn has_ended(stored: &[u8], now: Timestamp) -> bool {
+    let expires = serde_json::from_slice(stored).ok().and_then(|found: Expiring| found.expires);
+    has_expired(expires.as_ref(), now)
 }
 
 fn has_expired(text: Option<&String>, now: Timestamp) -> bool {

@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use super::caller::{Caller, Source};
 use super::workflow::WorkflowIdentity;
+use crate::npm::pattern::matches_pattern;
 pub use crate::providers::Role;
 
 /// A person, a group of people, or a job.
@@ -119,22 +120,6 @@ impl WorkflowPattern {
             && matches_pattern(&self.repository, &job.repository.to_lowercase())
             && self.reference.as_ref().is_none_or(is_at)
     }
-}
-
-/// Whether a text fits a pattern in which `*` stands for any text, the empty one included.
-pub(super) fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(first) = parts.next() else { return text.is_empty() };
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 impl FromStr for Principal {

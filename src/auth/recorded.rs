@@ -81,7 +81,8 @@ impl Auth {
             Some(Caller::Workflow(Workflow { grant: Some(grant), .. })) => event.of(&grant.package),
             _ => event,
         }
-    }}
+    }
+}
 
 /// What is told of a token that was made: its public name and its limits.
 pub(super) fn with_token(event: Event, hash: &TokenHash, record: &TokenRecord) -> Event {

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use super::access_policy::Action;
 use super::caller::{Caller, Grant, Workflow, is_among};
-use super::principal::matches_pattern;
 use super::recorded::Way;
 use super::token::{GrantRecord, Token, TokenOrigin, TokenRecord, WorkflowRecord};
 use super::tokens::later;
@@ -21,6 +20,7 @@ use super::{Auth, Error, read_json, to_json};
 use crate::keys;
 use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::Maintainer;
+use crate::npm::pattern::matches_pattern;
 use crate::npm::{PackageName, Timestamp};
 use crate::providers::{Issuer, KeySets, VerifyError};
 use crate::random;

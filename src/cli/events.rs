@@ -103,8 +103,9 @@ pub(super) fn run(arguments: &EventsArgs) -> anyhow::Result<ExitCode> {
 fn filter(arguments: &EventsArgs, now: Timestamp) -> anyhow::Result<Filter> {
     let instant = |text: &String| match policy::duration(text) {
         Ok(ago) => Ok(now.minus(ago)),
-        Err(_) => Timestamp::of_day_or_instant(text)
-            .with_context(|| format!("`{text}` is no time such as `24h` or `7d`, no day such as `2026-11-30`, and no instant")),
+        Err(_) => Timestamp::of_day_or_instant(text).with_context(|| {
+            format!("`{text}` is no time such as `24h` or `7d`, no day such as `2026-11-30`, and no instant")
+        }),
     };
     let mut kinds = Vec::new();
     for word in &arguments.kind {

@@ -2,8 +2,10 @@
 
 mod config;
 mod doctor;
+mod encrypt;
 mod events;
 mod explain;
+mod gc;
 mod import;
 mod lambda;
 mod login;
@@ -16,6 +18,7 @@ mod serve;
 mod token;
 mod trust;
 mod user;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -29,7 +32,7 @@ use url::Url;
 use crate::clock::Clock;
 use crate::events::{Event, Kind, Recorder, Who};
 use crate::settings::{self, DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings};
-use crate::storage::{self, OpenError, Store};
+use crate::storage::{self, Location, OpenError, Store};
 
 /// A private npm registry that a team can trust with its supply chain.
 #[derive(Debug, Parser)]
@@ -79,6 +82,12 @@ enum Command {
     Events(events::EventsArgs),
     /// Take over what another registry left in the store
     Import(import::ImportArgs),
+    /// Look over the whole store: is everything there, and what it should be
+    Verify(verify::VerifyArgs),
+    /// Remove what nobody needs any more: orphans, old cache, prereleases
+    Gc(gc::GcArgs),
+    /// Encrypt the objects of a bucket as the settings want it
+    Encrypt(encrypt::EncryptArgs),
 }
 
 /// Flags that are settings too. Every other setting can be given by file or environment.
@@ -198,6 +207,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Policy(arguments) => policy::run(arguments),
         Command::Events(arguments) => events::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Verify(arguments) => Ok(verify::run(&arguments)),
+        Command::Gc(arguments) => gc::run(&arguments),
+        Command::Encrypt(arguments) => encrypt::run(&arguments),
     }
 }
 
@@ -244,6 +256,14 @@ async fn note_command(store: &Store, command: &str, details: impl serde::Seriali
     let event = Event::new(Kind::Command, Who::operator(settings::account_name()), clock.now());
     let event = event.with("command", command).with("arguments", details);
     recorder.record(event).await.context("it could not be written into the record of events, so nothing was done")
+}
+
+/// As [`open_store`], for commands that are of no use on a directory that is not there.
+fn existing_store(settings: &Settings) -> anyhow::Result<Store> {
+    if let Location::Directory(directory) = settings.storage.location() {
+        anyhow::ensure!(directory.is_dir(), "there is no directory `{}`", directory.display());
+    }
+    open_store(settings)
 }
 
 /// The runtime: as many workers as the machine has cores.

@@ -30,6 +30,11 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(data(&serde_json::to_string_pretty(value)?)?)
 }
 
+/// Writes data to stdout as one line of JSON, for what may be many.
+pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(data(&serde_json::to_string(value)?)?)
+}
+
 /// Writes a message for people to stderr.
 pub fn message(text: &str) {
     // Nobody to tell when stderr is gone.

@@ -15,11 +15,7 @@ use crate::registry::MAX_EVENTS;
 
 /// A page of the record: `since`, `until`, `kind`, `package`, `who`, `refused=true`, `limit`, and `after`, the `next` of the page
 /// before.
-pub(super) async fn list(
-    State(app): State<App>,
-    Identity(caller): Identity,
-    uri: Uri,
-) -> Result<Response, ApiError> {
+pub(super) async fn list(State(app): State<App>, Identity(caller): Identity, uri: Uri) -> Result<Response, ApiError> {
     let value = |key| query_value(&uri, key);
     let wrong = |key: &str, expected: &str| ApiError::saying(&BAD_REQUEST, format!("`{key}` must be {expected}."));
     let instant = |key: &'static str| {
@@ -35,7 +31,9 @@ pub(super) async fn list(
         since: instant("since")?,
         until: instant("until")?,
         kinds: kinds.unwrap_or_default(),
-        package: package.transpose().map_err(|_| wrong("package", "a package's name or a pattern such as `@acme/*`"))?,
+        package: package
+            .transpose()
+            .map_err(|_| wrong("package", "a package's name or a pattern such as `@acme/*`"))?,
         who: value("who"),
         refused: value("refused").is_some_and(|text| text == "true"),
     };

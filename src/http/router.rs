@@ -10,8 +10,8 @@ use axum::routing::{MethodFilter, any, on};
 use serde::Serialize;
 
 use super::{
-    access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, oidc, owners, packument,
-    policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
+    access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, oidc,
+    owners, packument, policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
 };
 use crate::app::App;
 

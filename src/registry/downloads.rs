@@ -223,10 +223,12 @@ impl Downloads {
                 continue;
             }
             let Some(bytes) = self.part(day, &part).await? else { continue };
-            let work = move || add(sum, &bytes).unwrap_or_else(|(sum, error)| {
-                tracing::warn!(%day, part, %error, "counted downloads cannot be read, and are left out");
-                (sum, Vec::new())
-            });
+            let work = move || {
+                add(sum, &bytes).unwrap_or_else(|(sum, error)| {
+                    tracing::warn!(%day, part, %error, "counted downloads cannot be read, and are left out");
+                    (sum, Vec::new())
+                })
+            };
             let lost = |error| storage::Error::Unavailable(std::io::Error::other(error));
             let added = spawn_blocking(work).await.map_err(lost)?;
             sum = added.0;
@@ -250,9 +252,7 @@ impl Downloads {
 
     /// The sums of a period in the order of its days.
     fn sums(&self, period: Period) -> impl Stream<Item = Result<(Day, Arc<Sum>), Error>> {
-        stream::iter(period.days())
-            .map(move |day| async move { Ok((day, self.sum(day).await?)) })
-            .buffered(AT_ONCE)
+        stream::iter(period.days()).map(move |day| async move { Ok((day, self.sum(day).await?)) }).buffered(AT_ONCE)
     }
 }
 

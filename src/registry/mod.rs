@@ -46,6 +46,7 @@ pub use error::{Challenge, Error, Refused};
 pub use explain::{Checked, MAX_CHECKED};
 pub use history::{EventPage, MAX_EVENTS};
 pub use packument::{Encoding, Packument};
+pub use proxied::kept_body;
 pub use publish::{Intake, Published};
 pub use screening::{Judged, PolicyHealth};
 pub use search::{DEFAULT_SIZE, SearchRequest};

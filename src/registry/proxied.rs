@@ -449,6 +449,11 @@ struct CheckedBody {
     revision: String,
 }
 
+/// The body of an upstream's document as it is kept in the store; `None` when it is damaged.
+pub fn kept_body(object: &Bytes) -> Option<Bytes> {
+    checked_body(object).ok().map(|checked| checked.body)
+}
+
 fn checked_body(object: &Bytes) -> Result<CheckedBody, Error> {
     let (header, body_at) = split_header(object).ok_or(Error::Damaged)?;
     let header: Header = serde_json::from_slice(header).map_err(|_| Error::Damaged)?;

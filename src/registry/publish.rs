@@ -6,6 +6,7 @@
 
 use std::io::Read;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -20,8 +21,9 @@ use crate::npm::integrity::Hasher;
 use crate::npm::packument::{Head, HostedPackument, Publication};
 use crate::npm::publish_body::{SplitBody, Splitter};
 use crate::npm::tarball::{self, Inspection, TarballError};
-use crate::npm::{Digests, DistTag, PackageName, Version, manifest, raw};
-use crate::storage::{self, Existing, Upload};
+use crate::npm::{Digests, DistTag, PackageName, Timestamp, Version, manifest, raw};
+use crate::random;
+use crate::storage::{self, Durability, Existing, Upload};
 
 /// Decoded bytes are handed to the disk in pieces of at least this size.
 const STAGE_BYTES: usize = 256 * 1024;
@@ -29,6 +31,9 @@ const STAGE_BYTES: usize = 256 * 1024;
 const MAX_VALUES: usize = 1_000_000;
 /// A version's manifest in the packument.
 const MAX_VERSION_BYTES: usize = 1024 * 1024;
+/// How long after its tarball a version may be committed: well within the time for which `holdfast gc` leaves alone what
+/// no document names.
+const COMMIT_WITHIN: Duration = Duration::from_hours(1);
 /// What npm writes when a package has no readme.
 const NO_README: &str = "ERROR: No README data found!";
 
@@ -163,7 +168,7 @@ impl Intake {
             Some(id) => registry.take_upload(id).await?,
             None => (upload.ok_or(Error::Invalid("the tarball is empty"))?, hasher.finish()),
         };
-        let staged = registry.inspect(upload, digests).await?;
+        let mut staged = registry.inspect(upload, digests).await?;
         document.check_length(&attachment, staged.digests.size_bytes)?;
         check_hashes(&published, &staged.digests)?;
         if let Some(field) = manifest::disagreement(&published, &staged.inspection.manifest) {
@@ -172,10 +177,14 @@ impl Intake {
         let bundle = document.provenance(&name, &version, &staged.digests)?;
         let readme =
             document.readme(&published).or_else(|| staged.inspection.readme.as_ref().map(|readme| readme.text.clone()));
-        let digest = staged.digests.short();
         let manifest = public_manifest(&name, &version, published, &staged, &author, bundle.as_ref());
         if serde_json::to_vec(&manifest).map_or(usize::MAX, |text| text.len()) > MAX_VERSION_BYTES {
             return Err(Error::Invalid("the version's manifest is larger than 1 MiB, which every reader would load"));
+        }
+        let commit_until = registry.inner.clock.now().plus(COMMIT_WITHIN);
+        let digest = staged.keep(&name, &version).await?;
+        if let Some(bundle) = bundle {
+            registry.keep_attestations(&name, &version, &digest, &bundle).await?;
         }
         let publication = Publication {
             version: version.clone(),
@@ -183,23 +192,29 @@ impl Intake {
             tag,
             publisher: author.owner,
             readme,
-            tarball_digest: digest.clone(),
+            tarball_digest: digest,
         };
-
-        let key = keys::tarball(&name, &version, &digest);
-        match staged.upload.keep(&key, Existing::Refuse, storage::Durability::Synced).await {
-            // The digest is in the key: these are our own bytes from an earlier try.
-            Ok(()) | Err(storage::Error::Exists) => {}
-            Err(error) => return Err(error.into()),
-        }
-        if let Some(bundle) = bundle {
-            registry.keep_attestations(&name, &version, &digest, &bundle).await?;
-        }
-        registry.commit_version(&caller, &name, publication).await?;
+        registry.commit_version(&caller, &name, publication, commit_until).await?;
         if let Some(id) = &uploaded {
             registry.discard_upload(id).await;
         }
         Ok(Published::Version(version))
+    }
+}
+
+impl Staged {
+    /// Gives the tarball a key that nobody has named yet, and returns what stands in it for the digest. Where these bytes
+    /// lie already, from an earlier try that came to nothing, they get another key: what no document names may be removed
+    /// at any moment, and what this publish has written itself may not.
+    async fn keep(&mut self, name: &PackageName, version: &Version) -> Result<String, storage::Error> {
+        let digest = self.digests.short();
+        match self.upload.keep(&keys::tarball(name, version, &digest), Existing::Refuse, Durability::Synced).await {
+            Err(storage::Error::Exists) => {}
+            outcome => return outcome.map(|()| digest),
+        }
+        let digest = format!("{digest}{}", random::id());
+        self.upload.keep(&keys::tarball(name, version, &digest), Existing::Refuse, Durability::Synced).await?;
+        Ok(digest)
     }
 }
 
@@ -281,7 +296,13 @@ impl Registry {
         Ok(Staged { upload, digests, inspection })
     }
 
-    async fn commit_version(&self, caller: &Caller, name: &PackageName, publication: Publication) -> Result<(), Error> {
+    async fn commit_version(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        publication: Publication,
+        until: Timestamp,
+    ) -> Result<(), Error> {
         let published =
             self.event(Kind::Publish, caller, name).version(&publication.version).with("tag", publication.tag.as_str());
         let (this, caller, package) = (self.clone(), caller.clone(), name.clone());
@@ -291,6 +312,10 @@ impl Registry {
             let Head { owners, exists, .. } = document.head();
             let action = if exists { Action::Publish } else { Action::Create };
             this.authorize(&caller, action, &package, &owners)?;
+            if this.inner.clock.now() > until {
+                // This process stood still, and the tarball may have been removed.
+                return Err(Error::Interrupted);
+            }
             if document.was_published(&publication.version.to_string()) {
                 // It was free when this request began.
                 return Err(Error::LostRace { name: package, version: publication.version });

@@ -15,7 +15,13 @@ impl Registry {
         found.inspect_err(|error| self.note_withheld(caller, error))
     }
 
-    async fn find_version(&self, caller: &Caller, name: &PackageName, wanted: &str, base: &str) -> Result<Bytes, Error> {
+    async fn find_version(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        wanted: &str,
+        base: &str,
+    ) -> Result<Bytes, Error> {
         let packument = self.find_packument(caller, name, Form::Full).await?;
         let document = self.document_bytes(&packument).await?;
         let (name, wanted, base) = (name.clone(), wanted.to_owned(), base.to_owned());

@@ -8,6 +8,7 @@ use std::time::Duration;
 use toml::Value;
 use url::Url;
 
+use super::retention::retention;
 use super::rules::rules;
 use super::{
     AdvisorySource, Auto, DEFAULT_UPSTREAM, GitHub, ReadOnly, RegistrationSetting, Settings, UpstreamSettings,
@@ -520,6 +521,15 @@ pub static KEYS: &[KeyInfo] = &[
         }
     ),
     key!(
+        "retention",
+        "none",
+        "Which prereleases of hosted packages `holdfast gc` gives up, each a `[[retention]]` with `packages`, `keep_prereleases`, `older_than` and `protect`. See [maintenance.md](maintenance.md).",
+        |draft, _, value| {
+            draft.settings.retention = retention(value)?;
+            Ok(())
+        }
+    ),
+    key!(
         "packages.claims",
         "[]",
         "Names that are ours and never asked upstream: `name`, `@scope/name`, `@scope/*`.",
@@ -942,7 +952,7 @@ pub(super) fn list<T, E: Display>(
     texts.iter().map(|item| parse(item).map_err(|_| format!("`{item}` is not {expected}"))).collect()
 }
 
-fn bytes(value: &Value) -> Result<u64, String> {
+pub(super) fn bytes(value: &Value) -> Result<u64, String> {
     let number = match value {
         Value::Integer(number) => u64::try_from(*number).ok(),
         Value::String(text) => text.replace('_', "").parse().ok(),

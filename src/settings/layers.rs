@@ -165,8 +165,7 @@ pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Lo
         }
     }
     let (mut settings, missing) = draft.finish();
-    settings.effective =
-        merged.iter().map(|(key, (value, _))| (key.clone(), Secret::new(value.to_string()))).collect();
+    settings.effective = merged.iter().map(|(key, (value, _))| (key.clone(), Secret::new(value.to_string()))).collect();
     mistakes.extend(missing.into_iter().map(|text| Mistake { text, origin: Origin::Default }));
     if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged), unused: Vec::new() }) } else { Err(mistakes) }
 }

@@ -9,6 +9,7 @@ mod layers;
 mod older_system;
 mod platform;
 mod policy;
+mod retention;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use crate::auth::{
     self, AccessPolicy, AccessPolicySettings, GitHubSettings, GroupNeeds, IssuerKind, IssuerSettings, Principal,
     Registration, Rule, RuleError,
 };
+use crate::maintenance::Retention;
 use crate::npm::{Pattern, publish_body, tarball};
 use crate::providers;
 use crate::registry::{Limits, Redirect, Redirects};
@@ -75,6 +77,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// What is known to be malicious or vulnerable, and where that is known from.
     pub advisories: AdvisorySettings,
+    /// Which prereleases `holdfast gc` gives up.
+    pub retention: Vec<Retention>,
     /// Logs.
     pub log: Log,
     /// Every key that is set with its value as text: to tell whether it is another one.
@@ -274,6 +278,7 @@ impl Default for Settings {
             upstreams: Vec::new(),
             policy: PolicySettings::default(),
             advisories: AdvisorySettings::default(),
+            retention: Vec::new(),
             log: Log { level: "info".to_owned(), json: false },
             effective: BTreeMap::new(),
         }

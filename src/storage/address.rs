@@ -19,6 +19,7 @@ use object_store::signer::Signer;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::at_rest::{AtRestClient, WantedEncryption};
 use crate::secret::Secret;
 
 /// Where a store is.
@@ -189,6 +190,8 @@ pub(super) struct Connection {
     pub(super) prefix: String,
     /// What a write by a link has to say.
     pub(super) writing_headers: &'static [(&'static str, &'static str)],
+    /// Where it is S3, and how objects are to be encrypted is not left to the bucket.
+    pub(super) at_rest: Option<AtRestClient>,
 }
 
 pub(super) fn connect(settings: &BucketSettings) -> Result<Connection, AddressError> {
@@ -220,7 +223,22 @@ pub(super) fn connect(settings: &BucketSettings) -> Result<Connection, AddressEr
         Service::AzureBlob => &[("x-ms-blob-type", "BlockBlob")],
         Service::Memory | Service::S3 | Service::GoogleCloudStorage => &[],
     };
-    Ok(Connection { objects, signer, prefix, writing_headers })
+    let at_rest = match service {
+        Service::S3 => at_rest(settings, bucket)?,
+        Service::Memory | Service::GoogleCloudStorage | Service::AzureBlob => None,
+    };
+    Ok(Connection { objects, signer, prefix, writing_headers, at_rest })
+}
+
+fn at_rest(settings: &BucketSettings, bucket: &str) -> Result<Option<AtRestClient>, AddressError> {
+    let Some(wanted) = WantedEncryption::of(settings, endpoint_of(settings).is_some()) else { return Ok(None) };
+    AtRestClient::new(&client(settings), bucket, wanted).map(Some).map_err(AddressError::Settings)
+}
+
+/// The address of a store that is not AWS, by the settings or by the platform (`AWS_ENDPOINT_URL`).
+fn endpoint_of(settings: &BucketSettings) -> Option<String> {
+    let named = || AmazonS3Builder::from_env().get_config_value(&AmazonS3ConfigKey::Endpoint);
+    settings.endpoint.as_ref().map(ToString::to_string).or_else(named)
 }
 
 fn both<S: ObjectStore + Signer>(store: S) -> (Arc<dyn ObjectStore>, Option<Arc<dyn Signer>>) {
@@ -239,23 +257,15 @@ fn s3(settings: &BucketSettings, bucket: &str) -> Result<AmazonS3Builder, object
     if let Some(region) = &settings.region {
         builder = builder.with_region(region);
     }
-    // The platform may name an endpoint too (`AWS_ENDPOINT_URL`).
-    let named = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
-    let endpoint = settings.endpoint.as_ref().map(ToString::to_string).or(named);
+    let endpoint = endpoint_of(settings);
     let path_style = settings.path_style.unwrap_or(endpoint.is_some());
     if let Some(endpoint) = &endpoint {
         let endpoint = endpoint.trim_end_matches('/');
         builder = builder.with_endpoint(if path_style { endpoint.to_owned() } else { in_host(endpoint, bucket) });
     }
     builder = builder.with_virtual_hosted_style_request(!path_style);
-    let kind = match settings.encryption {
-        Encryption::Auto if endpoint.is_some() => None,
-        Encryption::Bucket => None,
-        Encryption::Auto | Encryption::S3 => Some("AES256"),
-        Encryption::Kms => Some("aws:kms"),
-    };
-    if let Some(kind) = kind {
-        builder = builder.with_config("aws_server_side_encryption".parse()?, kind);
+    if let Some(wanted) = WantedEncryption::of(settings, endpoint.is_some()) {
+        builder = builder.with_config("aws_server_side_encryption".parse()?, wanted.kind);
     }
     if settings.encryption == Encryption::Kms {
         builder = builder.with_bucket_key(settings.bucket_key);

@@ -23,6 +23,7 @@ use url::Url;
 
 use super::ByteRange;
 use super::address::{self, BucketSettings};
+use super::at_rest::{AtRest, AtRestClient};
 use super::conditions::Conditions;
 use super::error::Error;
 use crate::keys::{self, Key};
@@ -62,6 +63,7 @@ pub(super) struct Bucket {
     /// Where uploads are staged, and derived files lie. Goes away with the process.
     pub(super) scratch: TempDir,
     pub(super) conditions: OnceCell<Conditions>,
+    pub(super) at_rest: Option<AtRestClient>,
 }
 
 /// Which state of an object was seen.
@@ -132,7 +134,7 @@ impl Stamp {
 impl Bucket {
     /// Makes the client. Asks nothing of the store.
     pub(super) fn connect(settings: &BucketSettings) -> Result<Self, address::AddressError> {
-        let address::Connection { objects, signer, prefix, writing_headers } = address::connect(settings)?;
+        let address::Connection { objects, signer, prefix, writing_headers, at_rest } = address::connect(settings)?;
         let mut scratch = tempfile::Builder::new();
         scratch.prefix("holdfast-");
         let scratch = match &settings.staging {
@@ -151,6 +153,7 @@ impl Bucket {
             single_writer: settings.single_writer,
             scratch: scratch.map_err(address::AddressError::Staging)?,
             conditions: OnceCell::new(),
+            at_rest,
         })
     }
 
@@ -328,6 +331,30 @@ impl Bucket {
         Ok(self.get(key, options).await?.meta.size)
     }
 
+    fn at_rest_client(&self) -> Result<(&AtRestClient, &dyn Signer), Error> {
+        let found = self.at_rest.as_ref().zip(self.signer.as_deref());
+        found.ok_or_else(|| Error::Unavailable(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// How an object of S3 is kept.
+    pub(super) async fn kept(&self, key: &Key) -> Result<AtRest, Error> {
+        let ((client, signer), path) = (self.at_rest_client()?, self.path(key)?);
+        let mut tries = 1;
+        loop {
+            match client.look(signer, &path, self.timeout).await {
+                Err(Error::Unavailable(_)) if tries < self.attempts => super::settle::pause(tries).await,
+                outcome => return outcome,
+            }
+            tries += 1;
+        }
+    }
+
+    /// Has S3 encrypt an object as wanted, if it is the one that was found.
+    pub(super) async fn encrypt_in_place(&self, key: &Key, found: &AtRest) -> Result<(), Error> {
+        let ((client, signer), path) = (self.at_rest_client()?, self.path(key)?);
+        client.copy(signer, &path, found).await
+    }
+
     /// Whether the bucket answers and lets us in, whatever is in it.
     pub(super) async fn probe(&self) -> Result<(), Error> {
         match self.size(&keys::store_conditions()).await {
@@ -382,6 +409,7 @@ impl Bucket {
                     etag: meta.e_tag,
                     size_bytes: meta.size,
                     modified_seconds: meta.last_modified.timestamp(),
+                    used_seconds: None,
                 });
                 async move { Ok(listed) }
             })
@@ -414,6 +442,9 @@ pub struct Listed {
     pub size_bytes: u64,
     /// When it was written, in seconds since 1970.
     pub modified_seconds: i64,
+    /// When it was last read or written, in seconds since 1970: as exactly as the file system of a directory notes it,
+    /// often by the day. `None` of a bucket, which does not note it.
+    pub used_seconds: Option<i64>,
 }
 
 type ObjectBody = BoxStream<'static, Result<Bytes, Error>>;

@@ -327,7 +327,13 @@ fn sync_directory(directory: &Path) -> Result<(), Error> {
 /// What a list says of a file; `None` for one that has gone since it was found.
 pub(super) fn listed(key: Key, entry: &fs::DirEntry) -> Option<Listed> {
     let metadata = entry.metadata().ok()?;
-    Some(Listed { key, etag: None, size_bytes: metadata.len(), modified_seconds: metadata.mtime() })
+    Some(Listed {
+        key,
+        etag: None,
+        size_bytes: metadata.len(),
+        modified_seconds: metadata.mtime(),
+        used_seconds: Some(metadata.atime().max(metadata.mtime())),
+    })
 }
 
 /// A folder's name counts with its slash, as it does in the keys below it.

@@ -4,6 +4,7 @@
 //! An existing object that matters is changed only through [`Store::update`].
 
 mod address;
+mod at_rest;
 mod bucket;
 mod conditions;
 mod download;
@@ -28,6 +29,7 @@ use tokio::task::spawn_blocking;
 use url::Url;
 
 pub use address::{AddressError, BucketAddress, BucketSettings, Encryption, Location};
+pub use at_rest::{AtRest, MAX_COPY_BYTES, WantedEncryption};
 pub use bucket::{Listed, Snapshot, Stamp};
 pub use download::{ByteRange, Download};
 pub use error::{Error, UpdateError};
@@ -520,6 +522,37 @@ impl Store {
             }
         }
         receiver
+    }
+
+    /// How the settings want objects to be encrypted; `None` where they leave it to the store, and of all stores but S3.
+    pub fn wanted_encryption(&self) -> Option<&WantedEncryption> {
+        match &self.backend {
+            Backend::Directory(_) => None,
+            Backend::Bucket(bucket) => bucket.at_rest.as_ref().map(|client| &client.wanted),
+        }
+    }
+
+    /// How an object of S3 is kept, where [`Store::wanted_encryption`] is something.
+    pub async fn kept(&self, key: &Key) -> Result<AtRest, Error> {
+        self.count_read();
+        self.bucket()?.kept(key).await
+    }
+
+    /// Has S3 write an object anew where it lies, with all its metadata, encrypted as wanted. The condition is on the object
+    /// that is read, none on the one that is replaced: for objects that never change once they are there.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when it is not the object that was found, [`Error::TooLarge`] above [`MAX_COPY_BYTES`].
+    pub async fn encrypt_in_place(&self, key: &Key, found: &AtRest) -> Result<(), Error> {
+        let planned = self.faults.as_ref().map(FaultPlan::before_write).transpose()?;
+        faulty_answer(planned, self.bucket()?.encrypt_in_place(key, found).await)
+    }
+
+    fn bucket(&self) -> Result<&Arc<Bucket>, Error> {
+        match &self.backend {
+            Backend::Directory(_) => Err(Error::Unavailable(std::io::ErrorKind::Unsupported.into())),
+            Backend::Bucket(bucket) => Ok(bucket),
+        }
     }
 
     /// Whether the store answers now: a small synced write to a directory, a look at an object of a bucket. Used by

@@ -113,18 +113,27 @@ impl Upload {
     /// keys that have the digest of their bytes in them, where a race writes the same bytes twice.
     ///
     /// # Errors
-    /// [`Error::Exists`] with [`Existing::Refuse`] when the key is taken.
-    pub async fn keep(mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
+    /// [`Error::Exists`] with [`Existing::Refuse`] when the key is taken: then it can be kept under another.
+    pub async fn keep(&mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
         let Some(staged) = self.staged.take() else { return Err(broken()) };
         let faults = self.faults.clone();
         match &self.backend {
             Backend::Directory(local) => {
                 let (local, key) = (Arc::clone(local), key.clone());
-                blocking(move || faulty(faults.as_ref(), || local.keep(&staged, &key, existing, durability))).await
+                let (outcome, left) = blocking(move || {
+                    let outcome = faulty(faults.as_ref(), || local.keep(&staged, &key, existing, durability));
+                    let left = matches!(outcome, Err(Error::Exists)).then_some(staged);
+                    Ok((outcome, left))
+                })
+                .await?;
+                self.staged = left;
+                outcome
             }
             Backend::Bucket(bucket) => {
                 let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
-                faulty_answer(planned, self.send(bucket, key, existing).await)
+                let outcome = faulty_answer(planned, self.send(bucket, key, existing).await);
+                self.staged = matches!(outcome, Err(Error::Exists)).then_some(staged);
+                outcome
             }
         }
     }

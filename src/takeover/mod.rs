@@ -20,7 +20,7 @@ use crate::keys::{self, Key};
 use crate::npm::integrity::Hasher;
 use crate::npm::packument::{Attachment, Findings, FoundTarball, Plan, PlannedVersion};
 use crate::npm::{Digests, PackageName, Timestamp};
-use crate::storage::{self, Store};
+use crate::storage::{self, Download, Store};
 
 /// Tarballs of one package that are looked at at once.
 const AT_ONCE: usize = 8;
@@ -142,12 +142,20 @@ async fn tarball(store: &Store, key: &Key, measures: bool) -> Result<FoundTarbal
     if !measures {
         return Ok(FoundTarball { written, ..FoundTarball::default() });
     }
+    Ok(FoundTarball { written, digest: None, measured: Some(digests_of(download).await?) })
+}
+
+/// Reads an object to its end and measures it.
+///
+/// # Errors
+/// The store's failure.
+pub async fn digests_of(download: Download) -> Result<Digests, storage::Error> {
     let mut hasher = Hasher::default();
     let mut bytes = Box::pin(download.stream_all());
     while let Some(piece) = bytes.try_next().await? {
         hasher.update(&piece);
     }
-    Ok(FoundTarball { written, digest: None, measured: Some(hasher.finish()) })
+    Ok(hasher.finish())
 }
 
 fn measure(bytes: &[u8]) -> Digests {

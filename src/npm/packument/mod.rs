@@ -222,6 +222,11 @@ impl<'a> HostedPackument<'a> {
         }
     }
 
+    /// The package's name, as the document says it.
+    pub fn name(&self) -> Option<String> {
+        self.document.text("name")
+    }
+
     /// The owners; of a package that was removed, the last ones.
     pub fn maintainers(&self) -> &[Maintainer] {
         &self.maintainers
@@ -399,6 +404,14 @@ impl<'a> HostedPackument<'a> {
             self.notes.tarballs.remove(number);
             self.time.entry(number).or_insert_with(|| now.to_string().into());
         }
+        self.mend_tags();
+        Ok(())
+    }
+
+    /// Removes tags that name no version; `latest`, where it is not there then, becomes the highest version, stable
+    /// before prerelease. True when that changed a tag.
+    pub fn mend_tags(&mut self) -> bool {
+        let before = self.dist_tags.clone();
         self.dist_tags.retain(|_, number| self.versions.get(number).is_some());
         if !self.dist_tags.contains_key("latest")
             && let Some(highest) = self.highest_version()
@@ -406,7 +419,7 @@ impl<'a> HostedPackument<'a> {
             self.dist_tags.insert("latest".to_owned(), highest);
         }
         self.mirror_latest();
-        Ok(())
+        self.dist_tags != before
     }
 
     /// Removes the package. What remains says that it was there, and which numbers are used up.
