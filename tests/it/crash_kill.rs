@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use holdfast::storage::Store;
 use serde_json::Value;
 
 use crate::support::PATIENCE;
 use crate::support::http::publish_document;
+use crate::support::maintenance::is_sound;
 use crate::support::server::{Server, Settings};
 use crate::support::tarballs::{self, Tarball};
 use crate::support::upstream::{Upstream, fixtures, noise};
@@ -153,6 +155,8 @@ async fn no_kill_loses_what_was_acknowledged_while_clients_publish() {
         check_package(&server, name, &all).await;
     }
     assert_eq!(server.http().with_token(&token).get("/-/whoami").await.ok().json()["username"], "alice");
+    server.kill();
+    is_sound(&Store::open(&server.data()).unwrap()).await;
     eprintln!("{rounds} rounds of kill -9 survived, with {} acknowledged versions", all.len());
 }
 

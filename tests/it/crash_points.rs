@@ -5,11 +5,13 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use holdfast::maintenance::Code;
 use holdfast::storage::{Fault, FaultPlan};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::in_process::{InProcess, Plan, Reply};
+use crate::support::maintenance::is_sound;
 use crate::support::tarballs::{Tarball, shasum};
 
 type Operation = fn(InProcess) -> Pin<Box<dyn Future<Output = Reply>>>;
@@ -115,6 +117,8 @@ async fn survives(operation: Operation, done: &[u16]) {
             assert!(reply.status.is_success() || matches!(reply.status.as_u16(), 503 | 507), "{case}");
             failures += usize::from(!reply.status.is_success());
 
+            let leftovers = is_sound(&plan.store().await).await;
+            assert!(leftovers.iter().all(|found| found.code == Code::OrphanTarball), "{case}: {leftovers:?}");
             let server = plan.start().await;
             assert!(plan.staged().is_empty(), "{case}");
             let found = seen_by_readers(&server).await;

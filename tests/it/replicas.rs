@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use holdfast::clock::Clock;
 use holdfast::keys;
+use holdfast::maintenance::Code;
 use holdfast::storage::{Location, Store};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -17,6 +19,7 @@ use crate::support::app::{PASSWORD, TestApp};
 use crate::support::bucket::bucket;
 use crate::support::chaos::Chaos;
 use crate::support::http::{Http, publish_document};
+use crate::support::maintenance::{LOOK, findings, is_sound};
 use crate::support::network::Network;
 use crate::support::object_server::{Fault, Misbehaviour, ObjectServer, Operation};
 use crate::support::real_servers::{Kind, RealServer};
@@ -330,9 +333,12 @@ async fn check_store(endpoint: &str, document: &Value) {
     for version in document["versions"].as_object().unwrap().keys() {
         let own = format!("-/tarballs/{NAME}/{version}-");
         let count = tarballs.iter().filter(|key| key.starts_with(&own)).count();
-        // Those who lost the race have left theirs, which nothing names.
-        assert!(count == 1 || version == RACED && (1..=RACERS).contains(&count), "{version} has {count} tarballs");
+        assert!(count >= 1, "{version} has no tarball");
     }
+    // Those who lost the race, and those who were killed, have left theirs, which nothing names.
+    let leftovers = is_sound(&store).await;
+    assert!(leftovers.iter().all(|found| found.code == Code::OrphanTarball), "{leftovers:#?}");
+    assert_eq!(findings(&store, &Clock::default(), LOOK).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -254,7 +254,7 @@ async fn readers_see_whole_objects_while_they_are_replaced() {
 async fn an_upload_is_there_when_it_is_kept_and_gone_when_it_is_dropped() {
     for place in places() {
         let store = place.store.clone();
-        let key = key("uploaded");
+        let (key, other) = (key("uploaded"), key("kept-elsewhere"));
         let mut upload = store.upload().await.unwrap();
         upload.write("one ".into()).await.unwrap();
         upload.write("two".into()).await.unwrap();
@@ -270,6 +270,8 @@ async fn an_upload_is_there_when_it_is_kept_and_gone_when_it_is_dropped() {
         second.write("other bytes".into()).await.unwrap();
         assert_eq!(place.leftovers(), usize::from(!store.is_shared()));
         assert!(matches!(second.keep(&key, Existing::Refuse, Durability::Synced).await, Err(Error::Exists)));
+        second.keep(&other, Existing::Refuse, Durability::Synced).await.unwrap();
+        assert_eq!(store.read(&other).await.unwrap(), "other bytes");
         let mut third = store.upload().await.unwrap();
         third.write("given up".into()).await.unwrap();
         drop(third);

@@ -99,7 +99,14 @@ impl TestApp {
     /// Another application over the same directory, with the same clock: nothing that was in memory is left. No caller of
     /// the old one may be kept.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { app, clock, anybody, store, directory, settings, .. } = self;
+        let (clock, settings) = (self.clock.clone(), self.settings.clone());
+        let (directory, store) = self.stopped().await;
+        Self::over(directory, settings, clock, store)
+    }
+
+    /// Its directory and the store in it, once it has ended. No caller of it may be kept.
+    pub(crate) async fn stopped(self) -> (TempDir, Store) {
+        let Self { app, anybody, store, directory, .. } = self;
         app.stop().await;
         drop((app, anybody, store));
         let deadline = std::time::Instant::now() + super::PATIENCE;
@@ -111,7 +118,7 @@ impl TestApp {
                 Err(error) => panic!("the store cannot be opened: {error:?}"),
             }
         };
-        Self::over(directory, settings, clock, store)
+        (directory, store)
     }
 
     /// Where an operator's orders are carried out.
@@ -209,7 +216,7 @@ pub(crate) fn behind(settings: &mut Settings, upstream: &Upstream, claims: &[&st
     settings.packages.claims = claims.iter().map(|claim| claim.parse().unwrap()).collect();
 }
 
-fn collect(root: &Path, directory: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+pub(super) fn collect(root: &Path, directory: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -16,6 +16,7 @@ pub(crate) mod incidents;
 pub(crate) mod issuer;
 pub(crate) mod lambda;
 mod loopback;
+pub(crate) mod maintenance;
 pub(crate) mod network;
 pub(crate) mod object_server;
 pub(crate) mod package;
