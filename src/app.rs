@@ -1,9 +1,11 @@
 //! Everything that a request may use, and how it is put together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
@@ -11,8 +13,9 @@ use url::Url;
 use crate::auth::{Auth, RuleError};
 use crate::clock::Clock;
 use crate::events::Recorder;
+use crate::metrics::{self, Metrics, Readers};
 use crate::providers;
-use crate::registry::{self, Registry, SourceError, Sources};
+use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings};
 use crate::storage::{self, Store};
@@ -36,6 +39,10 @@ pub struct App {
     pub tasks: TaskTracker,
     /// How long a client may send nothing of a request.
     pub idle: Duration,
+    /// What is counted and measured.
+    pub metrics: Metrics,
+    /// Who may read that.
+    pub metrics_readers: Readers,
     /// Tasks that run until `stop`: they follow no request.
     keepers: TaskTracker,
     stop: CancellationToken,
@@ -55,6 +62,37 @@ pub struct PublicAddress {
     pub is_loopback: bool,
     /// Only this machine is served, see [`crate::settings::Server::is_local_only`].
     pub is_local_only: bool,
+}
+
+/// How each part is.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// `ok`, or in a word why no write works now.
+    pub storage: &'static str,
+    /// `ok` or `left_alone`, by name.
+    pub upstreams: BTreeMap<String, &'static str>,
+    /// `ok` or `failing`, by the last answer; nothing where GitHub is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub github: Option<&'static str>,
+    /// The policy in force.
+    pub policy: PolicyState,
+}
+
+impl Health {
+    /// Whether requests can be served: the store is all that none can do without.
+    pub fn can_serve(&self) -> bool {
+        self.storage == STORAGE_OK
+    }
+}
+
+/// How the policy is.
+#[derive(Debug, Serialize)]
+pub struct PolicyState {
+    epoch: String,
+    /// `ok`, or `rejected` while a file with mistakes lies there and the old rules are in force.
+    rules: &'static str,
+    #[serde(flatten)]
+    health: PolicyHealth,
 }
 
 /// Why the application cannot start.
@@ -105,9 +143,12 @@ impl App {
 
     /// As [`App::start`], over a store that is open already.
     pub fn with_store(settings: &Settings, clock: Clock, store: Store) -> Result<Self, StartError> {
+        let metrics = Metrics::default();
+        metrics.started(env!("CARGO_PKG_VERSION"), clock.now().as_seconds());
+        let store = store.measured_by(metrics.clone());
         let mut upstreams = Vec::new();
         for upstream in &settings.upstreams {
-            let built = Upstream::new(upstream.client.clone(), clock.clone())
+            let built = Upstream::measured(upstream.client.clone(), clock.clone(), metrics.clone())
                 .map_err(|source| StartError::Upstream { name: upstream.client.name.clone(), source })?;
             upstreams.push((upstream.packages.clone(), built));
         }
@@ -139,6 +180,7 @@ impl App {
             is_read_only: settings.is_read_only(),
             search,
             store,
+            metrics: metrics.clone(),
         });
         keepers.spawn({
             let (registry, stop) = (registry.clone(), stop.clone());
@@ -175,7 +217,22 @@ impl App {
             is_local_only: settings.server.is_local_only(),
         };
         let idle = settings.server.idle;
-        Ok(Self { registry, recorder, clock, public: Arc::new(public), tasks, idle, keepers, stop, store: own, upkeep })
+        let metrics_readers = settings.metrics_readers.clone();
+        let public = Arc::new(public);
+        Ok(Self {
+            registry,
+            recorder,
+            clock,
+            public,
+            tasks,
+            idle,
+            metrics,
+            metrics_readers,
+            keepers,
+            stop,
+            store: own,
+            upkeep,
+        })
     }
 
     /// Writes down which settings are others than at the last start, beside whatever else is done. For servers.
@@ -186,6 +243,44 @@ impl App {
                 tracing::warn!(%error, "which settings are others than before could not be written into the record");
             }
         });
+    }
+
+    /// How each part is. Asks the store at most every two seconds, and nobody else: of the others it tells what is known.
+    pub async fn health(&self) -> Health {
+        let policy = self.registry.policy_health();
+        let upstreams = self.registry.sources().upstreams().map(|upstream| {
+            let state = if upstream.is_left_alone() { "left_alone" } else { "ok" };
+            (upstream.name().to_owned(), state)
+        });
+        Health {
+            storage: self.registry.storage_state().await,
+            upstreams: upstreams.collect(),
+            github: self.registry.auth().github_is_failing().map(|fails| if fails { "failing" } else { "ok" }),
+            policy: PolicyState {
+                epoch: self.registry.policy().epoch().to_owned(),
+                rules: if policy.rules_rejected_since.is_some() { "rejected" } else { "ok" },
+                health: policy,
+            },
+        }
+    }
+
+    /// What is counted and measured, in the text form of [`metrics::CONTENT_TYPE`].
+    pub async fn figures(&self) -> String {
+        let (metrics, registry) = (&self.metrics, &self.registry);
+        for (cache, bytes) in registry.cached_bytes() {
+            metrics.set_cache_bytes(cache, bytes);
+        }
+        for upstream in registry.sources().upstreams() {
+            metrics.set_upstream_left_alone(upstream.name(), upstream.is_left_alone());
+        }
+        let health = registry.policy_health();
+        let age = health.advisories_compiled.map(|compiled| self.clock.now().since(compiled));
+        metrics.set_advisories(age.unwrap_or_default(), health.advisories_failing_since.is_some());
+        metrics.set_rules_rejected(health.rules_rejected_since.is_some());
+        if let Some(bytes) = metrics::resident_memory().await {
+            metrics.set_resident_memory(bytes);
+        }
+        metrics.exposition()
     }
 
     /// Waits until all that requests have begun is done. For where nothing runs between requests; call it when none is under way.

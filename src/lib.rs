@@ -12,6 +12,7 @@ pub mod http;
 pub mod keys;
 pub mod lockfile;
 pub mod maintenance;
+pub mod metrics;
 pub mod npm;
 pub mod operator;
 pub mod policy;

@@ -365,6 +365,11 @@ impl Auth {
         self.inner.github.is_some()
     }
 
+    /// Whether GitHub left the last question without an answer; `None` where it is not used.
+    pub fn github_is_failing(&self) -> Option<bool> {
+        self.inner.github.as_ref().map(|github| github.client.is_failing())
+    }
+
     /// Who sent these credentials.
     ///
     /// # Errors

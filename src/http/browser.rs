@@ -82,7 +82,13 @@ pub(super) fn done_url(base: &str, started: &Started) -> String {
 /// the token once.
 pub(super) async fn done(State(app): State<App>, uri: Uri) -> Result<Response, ApiError> {
     let ticket = query_value(&uri, "authId").ok_or_else(|| ApiError::new(&NO_LOGIN))?;
-    match app.registry.auth().poll(&ticket).await? {
+    let polled = app.registry.auth().poll(&ticket).await.map_err(ApiError::from);
+    match &polled {
+        Ok(Poll::Ready(_)) => app.metrics.sign_in("web", "ok"),
+        Ok(Poll::Wait(_)) => {}
+        Err(error) => app.metrics.sign_in("web", error.code()),
+    }
+    match polled? {
         Poll::Ready(token) => Ok(respond::json(StatusCode::OK, &json!({ "token": token }))),
         Poll::Wait(pause) => {
             let mut response = respond::json(StatusCode::ACCEPTED, &json!({}));

@@ -35,6 +35,8 @@ pub(super) struct ApiError {
     file_bytes: Option<u64>,
     /// What the policy withholds.
     refused: Option<Box<Refused>>,
+    /// Further members of the body.
+    parts: Option<Box<serde_json::Value>>,
     /// For the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -54,6 +56,10 @@ pub(super) struct ConfirmationPage {
     /// The client opens pages by itself; others ask for a code, which the page shows.
     pub(super) is_for_web: bool,
 }
+
+/// The code of the error that an answer tells: an extension of the answer, for the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Code(pub(super) &'static str);
 
 /// One line of the table.
 #[derive(Debug)]
@@ -152,11 +158,14 @@ kinds! {
     FUNCTION_TIME = "function_time_over", GATEWAY_TIMEOUT, "The time of the function on AWS Lambda was over before the answer was ready: try again; whoever runs this registry may have to give it more (docs/lambda.md).";
     ANSWER_CUT_OFF = "answer_cut_off", BAD_GATEWAY, "The answer broke off before its end, so nothing of it was sent: try again; the log tells why under this request id.";
     DOCUMENT_TOO_LARGE = "document_too_large", INTERNAL_SERVER_ERROR, "A stored document is too large to be served.";
+    METRICS_ELSEWHERE = "metrics_elsewhere", FORBIDDEN, "The figures are for this machine only: whoever runs this registry may set `metrics.access`.";
+    METRICS_TOKEN = "metrics_token", UNAUTHORIZED, "The figures need the token that is set as `metrics.token`, in `Authorization: Bearer`.";
     UPSTREAM_FAILED = "upstream_failed", BAD_GATEWAY, "The upstream registry failed, and nothing kept here can stand in.";
     UPSTREAM_REFUSED = "upstream_refused", BAD_GATEWAY, "The upstream registry refused the request: check its token in the settings.";
     UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";
     UPSTREAM_TIMED_OUT = "upstream_timed_out", GATEWAY_TIMEOUT, "The upstream registry did not answer in time.";
     UNRECORDED = "unrecorded", SERVICE_UNAVAILABLE, "The change was made, but the storage failed before it could be written into the record of events, which is done as soon as it answers: look before you try again.";
+    NOT_READY = "not_ready", SERVICE_UNAVAILABLE, "The storage does not answer, or takes no writes: `storage` says which, and the log why.";
     STORAGE_UNAVAILABLE = "storage_unavailable", SERVICE_UNAVAILABLE, "The storage does not answer: nothing was changed that was not acknowledged, try again.";
     STORAGE_FULL = "storage_full", INSUFFICIENT_STORAGE, "The storage is full: nothing was changed.";
 }
@@ -172,6 +181,7 @@ impl ApiError {
             confirmation: None,
             file_bytes: None,
             refused: None,
+            parts: None,
             cause: None,
         }
     }
@@ -197,6 +207,11 @@ impl ApiError {
         }
     }
 
+    /// The same with further members in its body: those of an object.
+    pub(super) fn with_parts(self, parts: serde_json::Value) -> Self {
+        Self { parts: Some(Box::new(parts)), ..self }
+    }
+
     fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.cause = Some(Box::new(cause));
         self
@@ -213,7 +228,7 @@ impl ApiError {
     }
 
     /// npm shows its advice to log in on a 401 with a challenge, and the sentence on one without.
-    fn with_challenge(mut self) -> Self {
+    pub(super) fn with_challenge(mut self) -> Self {
         self.challenge = Some("Bearer realm=\"holdfast\"");
         self
     }
@@ -249,12 +264,17 @@ impl ApiError {
         }
     }
 
-    /// The stable code.
+    /// The code: one of a fixed set.
     pub(super) fn code(&self) -> &'static str {
         self.kind.code
     }
 
-    /// The status.
+    /// Whether the policy refused.
+    pub(super) fn is_of_policy(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// The status, for a page that tells of the error.
     pub(super) fn status(&self) -> StatusCode {
         self.kind.status
     }
@@ -283,6 +303,9 @@ impl ApiError {
             "ok": false,
             "success": false,
         });
+        if let (Some(parts), Some(members)) = (self.parts, body.as_object_mut()) {
+            members.extend(parts.as_object().cloned().unwrap_or_default());
+        }
         if sentence.starts_with(EXCHANGE_WORDS) {
             // Where pnpm looks for what it tells.
             body["body"] = serde_json::json!({ "message": sentence });
@@ -302,6 +325,7 @@ impl ApiError {
             body["doneUrl"] = page.done_url.as_str().into();
         }
         let mut response = (self.kind.status, body.to_string()).into_response();
+        response.extensions_mut().insert(Code(self.kind.code));
         let headers = response.headers_mut();
         if let Some(page) = page
             && let Ok(notice) =

@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PERSONS_ONLY, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
+use super::notes::Notes;
 use super::origin::Origin;
 use crate::app::App;
 use crate::auth::{self, Caller, Credentials, OneTimeCode, Presented, Token};
@@ -128,7 +129,12 @@ impl FromRequestParts<App> for Identity {
         let address = parts.extensions.get::<Origin>().and_then(|origin| origin.address);
         let presented = Presented { address, code: one_time_code(&parts.headers) };
         match app.registry.auth().authenticate(credentials, presented).await {
-            Ok(caller) => Ok(Self(caller)),
+            Ok(caller) => {
+                if let Some(notes) = parts.extensions.get::<Notes>() {
+                    notes.comes_from(&caller);
+                }
+                Ok(Self(caller))
+            }
             Err(auth::Error::UnknownToken | auth::Error::WrongPassword) => Ok(Self(Caller::Anonymous)),
             Err(error) => Err(error.into()),
         }

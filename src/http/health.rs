@@ -5,10 +5,9 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::error::ApiError;
+use super::error::{ApiError, NOT_READY};
 use super::respond;
 use crate::app::App;
-use crate::registry::PolicyHealth;
 
 /// `npm ping`.
 pub(super) async fn ping() -> Response {
@@ -20,19 +19,14 @@ pub(super) async fn root() -> Response {
     respond::json(StatusCode::OK, &json!({ "db_name": "registry", "server": "holdfast" }))
 }
 
-/// 200 when a write would work now, 503 when not. Old rules that stay in force are no reason to take no requests; they are
-/// told of, here and in the log.
+/// 200 when a write would work now, 503 when not. What else is not well is told here and is no reason to take no requests: a
+/// kept copy stands in for an upstream, and old rules and settings stay in force.
 pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
-    app.registry.check_storage().await?;
-    let PolicyHealth { rules_rejected_since, advisories_compiled, advisories_failing_since } =
-        app.registry.policy_health();
-    let rules = if rules_rejected_since.is_some() { "rejected" } else { "ok" };
-    let policy = json!({
-        "epoch": app.registry.policy().epoch(),
-        "rules": rules,
-        "rules_rejected_since": rules_rejected_since,
-        "advisories_compiled": advisories_compiled,
-        "advisories_failing_since": advisories_failing_since,
-    });
-    Ok(respond::json(StatusCode::OK, &json!({ "storage": "ok", "policy": policy })))
+    let health = app.health().await;
+    let parts = json!(health);
+    if health.can_serve() {
+        Ok(respond::json(StatusCode::OK, &parts))
+    } else {
+        Err(ApiError::new(&NOT_READY).with_parts(parts))
+    }
 }

@@ -15,15 +15,17 @@ use axum::body::Body;
 use axum::response::Response;
 use axum::{Extension, Router};
 use futures::FutureExt as _;
-use http::header::{ALLOW, REFERER, USER_AGENT};
+use http::header::{ALLOW, CONTENT_LENGTH, REFERER, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderName, Request, StatusCode, Uri};
+use http::{HeaderName, Method, Request, StatusCode, Uri};
+use hyper::body::Body as _;
 use tower::Service;
 
 use super::browser;
 use super::error::{
-    ApiError, BAD_REQUEST, ConfirmationPage, INTERNAL, MISDIRECTED, NO_ROUTE, Pending, method_not_allowed,
+    ApiError, BAD_REQUEST, Code, ConfirmationPage, INTERNAL, MISDIRECTED, NO_ROUTE, Pending, method_not_allowed,
 };
+use super::notes::Notes;
 use super::origin::{FrontEnd, Origin, Peer, stranger};
 use super::path;
 use super::request_id::RequestId;
@@ -31,18 +33,23 @@ use super::router;
 use crate::app::App;
 use crate::auth::{Asking, TOKEN_PREFIX};
 use crate::events;
+use crate::metrics::RouteMeter;
 
 /// What npm 7 and newer are doing, such as `publish`.
 const NPM_COMMAND: HeaderName = HeaderName::from_static("npm-command");
 
 /// Longer than any address that a client sends.
 const MAX_PATH_BYTES: usize = 4096;
+/// The route and the method of requests that fit no line of the table.
+const NO_LINE: &str = "none";
 
 /// The whole service: the router within all its layers. Cheap to clone.
 #[derive(Clone)]
 pub struct HttpService {
     app: App,
     router: Router,
+    /// One for each line of the route table, and one for requests that fit none.
+    meters: Arc<[RouteMeter]>,
 }
 
 /// Marks answers that the router itself made.
@@ -53,17 +60,25 @@ impl HttpService {
     /// The service of an application.
     pub fn new(app: App) -> Self {
         let no_route = || async { (Extension(NoRoute), StatusCode::NOT_FOUND) };
-        let router = router::routes().into_router(no_route).with_state(app.clone());
-        Self { app, router }
+        let routes = router::routes();
+        let lines = routes.table().iter().map(|route| (route.path, route.method));
+        let meters = lines.chain([(NO_LINE, NO_LINE)]).map(|(path, method)| app.metrics.route(path, method)).collect();
+        let router = routes.into_router(no_route).with_state(app.clone());
+        Self { app, router, meters }
     }
 
     /// Answers a request. Where it came from is the extension [`Peer`] or [`FrontEnd`]; without either it is this machine.
     pub async fn call(self, mut request: Request<Body>) -> Response {
         let started = Instant::now();
+        let _under_way = self.app.metrics.request();
+        let (metrics, meters, notes) = (self.app.metrics.clone(), Arc::clone(&self.meters), Notes::default());
+        request.extensions_mut().insert(notes.clone());
         let id = RequestId::generate();
         let method = request.method().clone();
         let logged_path = loggable(request.uri().path());
-        let mut response = match self.prepare(&mut request) {
+        let prepared = self.prepare(&mut request);
+        let address = request.extensions().get::<Origin>().and_then(|origin| origin.address);
+        let mut response = match prepared {
             Ok(()) => {
                 let asked = asked(&request, &id);
                 events::within(asked, self.answer(request, &id)).await
@@ -71,14 +86,22 @@ impl HttpService {
             Err(error) => error.into_response_with(&id),
         };
         id.write_into(response.headers_mut());
-        let duration_ms = started.elapsed().as_secs_f64() * 1000.0;
+        let (status, took) = (response.status().as_u16(), started.elapsed());
+        let line = notes.line().unwrap_or(meters.len() - 1);
+        meters[line].answered(status, took);
+        metrics.sent(announced_bytes(&method, &response));
+        let duration_ms = took.as_secs_f64() * 1000.0;
         tracing::info!(
             request.id = %id,
             http.method = %method,
             http.path = %logged_path,
-            http.status = response.status().as_u16(),
+            http.route = meters[line].route(),
+            http.status = status,
+            code = response.extensions().get::<Code>().map(|code| code.0),
+            caller = notes.caller(),
+            client.address = address.map(tracing::field::display),
             duration_ms = format_args!("{duration_ms:.2}"),
-            "{method} {logged_path} {}", response.status().as_u16(),
+            "{method} {logged_path} {status}",
         );
         response
     }
@@ -125,6 +148,9 @@ impl HttpService {
             return ApiError::new(&INTERNAL).into_response_with(id);
         };
         if let Some(error) = response.extensions().get::<Pending>().and_then(Pending::take) {
+            if error.is_of_policy() {
+                self.app.metrics.refused(error.code());
+            }
             return asked.with_page(&self.app, error).await.into_response_with(id);
         }
         if response.extensions().get::<NoRoute>().is_some() {
@@ -191,6 +217,15 @@ impl WithPage for Option<Asked> {
             Err(error) => error.into(),
         }
     }
+}
+
+/// How many bytes the body of an answer has, as far as its head tells.
+fn announced_bytes(method: &Method, response: &Response) -> u64 {
+    if method == Method::HEAD {
+        return 0;
+    }
+    let in_head = || response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    response.body().size_hint().exact().or_else(in_head).unwrap_or_default()
 }
 
 /// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.

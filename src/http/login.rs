@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::error::{ApiError, BAD_DOCUMENT, PLAIN_PASSWORD, TOKEN_NOT_FOUND, USER_NOT_FOUND};
 use super::extract::{Bounded, From, Reader, TokenText, UserName, json as parse, one_time_code};
+use super::origin::Origin;
 use super::respond;
 use crate::app::App;
 use crate::auth::{Presented, Token};
@@ -31,24 +32,35 @@ pub(super) async fn sign_in(
     headers: HeaderMap,
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Result<Response, ApiError> {
-    if !origin.is_private_line {
-        return Err(ApiError::new(&PLAIN_PASSWORD));
-    }
-    let SignIn { name, password, email } = parse(&body)?;
-    if name != user {
-        return Err(ApiError::saying(&BAD_DOCUMENT, "The user name in the body is not the one in the address."));
-    }
-    let presented = Presented { address: origin.address, code: one_time_code(&headers) };
-    let email = email.as_deref().unwrap_or_default();
-    let token = app.registry.auth().sign_in(&name, password, email, presented).await?;
+    let outcome = token_for(&app, &origin, &user, &headers, &body).await;
+    app.metrics.sign_in("password", outcome.as_ref().map_or_else(ApiError::code, |_| "ok"));
     let answer = json!({
         "ok": true,
         "success": true,
-        "id": format!("org.couchdb.user:{name}"),
+        "id": format!("org.couchdb.user:{user}"),
         "rev": "1-0",
-        "token": token.reveal(),
+        "token": outcome?.reveal(),
     });
     Ok(respond::json(StatusCode::CREATED, &answer))
+}
+
+async fn token_for(
+    app: &App,
+    origin: &Origin,
+    user: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Token, ApiError> {
+    if !origin.is_private_line {
+        return Err(ApiError::new(&PLAIN_PASSWORD));
+    }
+    let SignIn { name, password, email } = parse(body)?;
+    if name != user {
+        return Err(ApiError::saying(&BAD_DOCUMENT, "The user name in the body is not the one in the address."));
+    }
+    let presented = Presented { address: origin.address, code: one_time_code(headers) };
+    let email = email.as_deref().unwrap_or_default();
+    Ok(app.registry.auth().sign_in(&name, password, email, presented).await?)
 }
 
 /// A user's public profile, which `npm owner add` asks for.

@@ -20,7 +20,7 @@ pub(super) async fn exchange(
     Package(name): Package,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    answer(&app, &origin, Some(&name), &headers).await.map_err(ApiError::of_exchange)
+    answer(&app, &origin, Some(&name), &headers).await
 }
 
 /// The same without a package: for a token that reads what the rules let workflows read.
@@ -29,10 +29,21 @@ pub(super) async fn exchange_to_read(
     From(origin): From,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    answer(&app, &origin, None, &headers).await.map_err(ApiError::of_exchange)
+    answer(&app, &origin, None, &headers).await
 }
 
 async fn answer(
+    app: &App,
+    origin: &Origin,
+    name: Option<&PackageName>,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let outcome = exchanged(app, origin, name, headers).await;
+    app.metrics.sign_in("workflow", outcome.as_ref().map_or_else(ApiError::code, |_| "ok"));
+    outcome.map_err(ApiError::of_exchange)
+}
+
+async fn exchanged(
     app: &App,
     origin: &Origin,
     name: Option<&PackageName>,

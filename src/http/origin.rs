@@ -43,6 +43,8 @@ pub(super) struct Origin {
     pub(super) prefix: Arc<str>,
     /// A password may travel this way: encrypted up to a declared proxy, or never leaving the machine.
     pub(super) is_private_line: bool,
+    /// It was sent on this machine, and no proxy shows itself in it.
+    pub(super) is_from_here: bool,
     /// The client's own address. `None` behind a proxy that does not tell it, or tells nonsense.
     pub(super) address: Option<IpAddr>,
 }
@@ -57,11 +59,12 @@ impl Origin {
             Some("https") => "https",
             _ => "http",
         };
+        let is_from_here = !is_proxy && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers);
         let is_private_line = if is_proxy {
             // A proxy that says nothing of it is taken to end TLS, which is what most are there for.
             forwarded("x-forwarded-proto") != Some("http")
         } else {
-            public.is_loopback && peer.ip().to_canonical().is_loopback() && !is_forwarded(headers)
+            public.is_loopback && is_from_here
         };
         let address = client_address(&public.trusted_proxies, peer.ip(), headers);
         let shown = || Shown {
@@ -69,7 +72,7 @@ impl Origin {
             host: forwarded("x-forwarded-host").or_else(|| own_host(uri, headers)),
             prefix: forwarded("x-forwarded-prefix").unwrap_or(""),
         };
-        Self::called(public, shown, is_private_line, address)
+        Self { is_from_here, ..Self::called(public, shown, is_private_line, address) }
     }
 
     /// As [`Origin::of`], where a front end tells. A proxy before it, such as a CDN, is believed when it is declared.
@@ -97,13 +100,15 @@ impl Origin {
                 base: base.into(),
                 prefix: url.path().trim_end_matches('/').into(),
                 is_private_line,
+                is_from_here: false,
                 address,
             };
         }
         let Shown { scheme, host, prefix } = shown();
         let host = host.filter(|host| is_host(host)).unwrap_or("localhost");
         let prefix = Some(prefix).filter(|prefix| is_prefix(prefix)).unwrap_or("").trim_end_matches('/');
-        Self { base: format!("{scheme}://{host}{prefix}").into(), prefix: prefix.into(), is_private_line, address }
+        let base = format!("{scheme}://{host}{prefix}").into();
+        Self { base, prefix: prefix.into(), is_private_line, is_from_here: false, address }
     }
 }
 

@@ -33,24 +33,21 @@ pub(super) async fn taken(
     body: Body,
 ) -> Result<Response, ApiError> {
     let mut chunks = Chunks::of(body, app.idle);
-    let intake = match intake {
-        Ok(intake) => intake,
-        Err(error) => {
-            chunks.drain().await;
-            return Err(error.into());
-        }
-    };
-    match receive(intake, &mut chunks).await {
-        Ok(Published::Version(_)) => Ok(respond::done(StatusCode::CREATED)),
-        Ok(Published::Metadata) => Ok(respond::done(StatusCode::OK)),
-        Err(error) => {
-            chunks.drain().await;
-            Err(error)
-        }
+    let outcome = receive(intake, &mut chunks).await;
+    if outcome.is_err() {
+        chunks.drain().await;
     }
+    let (word, status) = match &outcome {
+        Ok(Published::Version(_)) => ("version", StatusCode::CREATED),
+        Ok(Published::Metadata) => ("metadata", StatusCode::OK),
+        Err(error) => (error.code(), error.status()),
+    };
+    app.metrics.publish(word);
+    outcome.map(|_| respond::done(status))
 }
 
-async fn receive(mut intake: Intake, chunks: &mut Chunks) -> Result<Published, ApiError> {
+async fn receive(intake: Result<Intake, registry::Error>, chunks: &mut Chunks) -> Result<Published, ApiError> {
+    let mut intake = intake?;
     while let Some(chunk) = chunks.next().await? {
         intake.push(&chunk).await?;
     }

@@ -5,13 +5,15 @@
 //! one segment.
 
 use axum::Router;
+use axum::extract::Request;
 use axum::handler::Handler;
 use axum::routing::{MethodFilter, any, on};
 use serde::Serialize;
 
+use super::notes::Notes;
 use super::{
-    access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, oidc,
-    owners, packument, policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
+    access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, metrics,
+    oidc, owners, packument, policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
 };
 use crate::app::App;
 
@@ -48,6 +50,28 @@ pub struct Route {
 pub struct Routes {
     router: Router<App>,
     table: Vec<Route>,
+}
+
+/// A handler that notes which line of the table it stands in.
+#[derive(Clone)]
+struct InLine<H> {
+    handler: H,
+    line: usize,
+}
+
+impl<H, T> Handler<T, App> for InLine<H>
+where
+    H: Handler<T, App>,
+    T: 'static,
+{
+    type Future = H::Future;
+
+    fn call(self, request: Request, app: App) -> Self::Future {
+        if let Some(notes) = request.extensions().get::<Notes>() {
+            notes.takes_line(self.line);
+        }
+        self.handler.call(request, app)
+    }
 }
 
 /// All routes.
@@ -154,6 +178,7 @@ pub fn routes() -> Routes {
         .get("/", Anybody, health::root)
         .get("/-/ping", Anybody, health::ping)
         .get("/-/ready", Anybody, health::ready)
+        .get("/-/metrics", Anybody, metrics::get)
 }
 
 impl Routes {
@@ -203,8 +228,9 @@ impl Routes {
     {
         let full_name = std::any::type_name::<H>();
         let handler_name = full_name.strip_prefix("holdfast::http::").unwrap_or(full_name).to_owned();
+        let in_line = InLine { handler, line: self.table.len() };
         self.table.push(Route { method, path, access, handler: handler_name });
-        self.router = self.router.route(path, on(filter, handler));
+        self.router = self.router.route(path, on(filter, in_line));
         self
     }
 

@@ -45,6 +45,11 @@ impl Timestamp {
         text.parse().or_else(|_| format!("{text}T00:00:00Z").parse())
     }
 
+    /// The time since an earlier instant; none since a later one.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or_default())
+    }
+
     /// Whole seconds since 1970, rounded down: what `Last-Modified` can say.
     pub fn as_seconds(self) -> i64 {
         self.0.div_euclid(1000)

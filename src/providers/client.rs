@@ -3,6 +3,8 @@
 //! Invariants: a request goes to one address and no further; the whole of it, reading included, has one time limit; no
 //! body is read beyond its limit. Nothing is asked twice: who has the caller waiting knows best whether to try again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -67,6 +69,8 @@ pub(super) struct Reply {
 pub(super) struct Client {
     http: reqwest::Client,
     timeout: Duration,
+    /// The last request got no answer.
+    is_failing: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -81,7 +85,7 @@ impl Client {
             .no_proxy()
             .connect_timeout(timeout)
             .build()?;
-        Ok(Self { http, timeout })
+        Ok(Self { http, timeout, is_failing: Arc::default() })
     }
 
     /// The whole answer, of so many bytes at most.
@@ -89,7 +93,15 @@ impl Client {
     /// # Errors
     /// [`Error::Timeout`], [`Error::Unavailable`] (a 5xx too), or [`Error::BadAnswer`] when it is too large or coded.
     pub(super) async fn send(&self, request: Request, limit_bytes: usize) -> Result<Reply, Error> {
-        timeout(self.timeout, self.exchange(request, limit_bytes)).await.unwrap_or(Err(Error::Timeout))
+        let reply = timeout(self.timeout, self.exchange(request, limit_bytes)).await.unwrap_or(Err(Error::Timeout));
+        let is_failure = matches!(reply, Err(Error::Timeout | Error::Unavailable(_)));
+        self.is_failing.store(is_failure, Ordering::Relaxed);
+        reply
+    }
+
+    /// Whether the last request got no answer.
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     async fn exchange(&self, request: Request, limit_bytes: usize) -> Result<Reply, Error> {

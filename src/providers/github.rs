@@ -261,6 +261,11 @@ impl GitHub {
         Ok(Self { client, settings: Arc::new(settings) })
     }
 
+    /// Whether it left the last question without an answer.
+    pub fn is_failing(&self) -> bool {
+        self.client.is_failing()
+    }
+
     /// The settings; the paths of their addresses end with a slash.
     pub fn settings(&self) -> &Settings {
         &self.settings

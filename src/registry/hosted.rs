@@ -9,6 +9,7 @@ use quick_cache::sync::Cache;
 
 use super::{Error, Registry, byte_cache};
 use crate::keys;
+use crate::metrics::CacheMeter;
 use crate::npm::PackageName;
 use crate::npm::packument::{EditError, Findings, Head, HostedPackument, Plan};
 use crate::random;
@@ -36,6 +37,7 @@ pub(super) struct HostedHeads {
     /// Documents of a bucket, so that what a look has brought need not be fetched again.
     documents: Cache<PackageName, Snapshot, ByDocument>,
     looks: KeyedLocks<PackageName>,
+    reads: CacheMeter,
 }
 
 #[derive(Debug, Clone)]
@@ -59,12 +61,17 @@ impl Weighter<PackageName, Snapshot> for ByDocument {
 
 impl HostedHeads {
     /// `document_bytes` is for documents of a bucket.
-    pub(super) fn new(document_bytes: u64) -> Self {
+    pub(super) fn new(document_bytes: u64, reads: CacheMeter) -> Self {
         Self {
             heads: Cache::new(REMEMBERED_HEADS),
             documents: byte_cache(document_bytes, ByDocument),
             looks: KeyedLocks::default(),
+            reads,
         }
+    }
+
+    pub(super) fn documents_bytes(&self) -> u64 {
+        self.documents.weight()
     }
 
     /// The document in memory, if it is in the state that was last seen.
@@ -117,7 +124,9 @@ impl Registry {
         let is_shared = self.inner.store.is_shared();
         let asked_at = Instant::now();
         let is_good = |found: &KnownHead| !is_shared || found.looked_at + age >= asked_at;
-        if let Some(found) = known.heads.get(name).filter(is_good) {
+        let found = known.heads.get(name).filter(is_good);
+        known.reads.read(found.is_some());
+        if let Some(found) = found {
             return Ok(found.head);
         }
         // A change on this process holds the other lock until it is in memory. Only on a directory must a look wait for

@@ -62,6 +62,7 @@ pub use crate::upstream::AuditPath;
 use crate::auth::{AccessPolicy, Action, Auth, Author, Caller, Decision};
 use crate::clock::Clock;
 use crate::events::{self, Recorder};
+use crate::metrics::{CacheMeter, Metrics};
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
@@ -73,6 +74,9 @@ use records::Records;
 use screening::Screening;
 use search::Indexer;
 use tarball::Transfers;
+
+/// What [`Registry::storage_state`] says of a store that is well.
+pub const STORAGE_OK: &str = "ok";
 
 /// Limits on what may be published.
 #[derive(Debug, Clone)]
@@ -117,6 +121,8 @@ pub struct Parts {
     pub is_read_only: bool,
     /// The index of hosted packages.
     pub search: crate::search::SearchIndex,
+    /// Where look-ups in memory are counted.
+    pub metrics: Metrics,
 }
 
 /// The registry. Cheap to clone.
@@ -146,13 +152,14 @@ struct Inner {
     is_read_only: bool,
     records: Records,
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
+    rendered_reads: CacheMeter,
     transfers: Transfers,
     downloads: Downloads,
     indexer: Indexer,
     /// Permits for heavy work.
     heavy: Arc<Semaphore>,
-    /// When the store last took a write for a probe.
-    last_probe: tokio::sync::Mutex<Option<Timestamp>>,
+    /// When the store was last probed, and what came of it.
+    last_probe: tokio::sync::Mutex<Option<(Timestamp, &'static str)>>,
 }
 
 impl Registry {
@@ -175,11 +182,12 @@ impl Registry {
             redirect,
             is_read_only,
             search,
+            metrics,
         } = parts;
         let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
         Self {
             inner: Arc::new(Inner {
-                heads: HostedHeads::new(if store.is_shared() { cache_bytes / 4 } else { 0 }),
+                heads: HostedHeads::new(if store.is_shared() { cache_bytes / 4 } else { 0 }, metrics.cache("heads")),
                 fresh,
                 redirect,
                 documents: KeyedLocks::default(),
@@ -189,6 +197,7 @@ impl Registry {
                 screening: Screening::new(switches, rules, waivers),
                 records: Records::default(),
                 rendered: byte_cache(cache_bytes, RenderWeighter),
+                rendered_reads: metrics.cache("rendered"),
                 transfers: Transfers::new(tasks.clone()),
                 downloads: Downloads::new(store.clone(), clock.clone()),
                 indexer: Indexer::new(search),
@@ -226,17 +235,42 @@ impl Registry {
         &self.inner.access
     }
 
-    /// Whether the store answers now. Asked by anybody as often as they like, so one answer lasts for a while.
-    pub async fn check_storage(&self) -> Result<(), Error> {
+    /// How many bytes each cache holds.
+    pub fn cached_bytes(&self) -> [(&'static str, u64); 3] {
+        let Inner { rendered, heads, screening, .. } = &*self.inner;
+        [
+            ("rendered", rendered.weight()),
+            ("documents", heads.documents_bytes()),
+            ("judgements", screening.judged_bytes()),
+        ]
+    }
+
+    /// Whether the store takes a write now: [`STORAGE_OK`], or in a word why not. Asked by anybody as often as they like, so one
+    /// answer lasts for a while, a bad one too: or all who ask would wait for one another while the store hangs.
+    pub async fn storage_state(&self) -> &'static str {
         const LASTS_MILLIS: i64 = 2_000;
+        const PATIENCE: Duration = Duration::from_secs(5);
         let mut last = self.inner.last_probe.lock().await;
-        let now = self.inner.clock.now();
-        if last.is_some_and(|at| (0..LASTS_MILLIS).contains(&(now.as_millis() - at.as_millis()))) {
-            return Ok(());
+        let is_recent =
+            |at: Timestamp| (0..LASTS_MILLIS).contains(&(self.inner.clock.now().as_millis() - at.as_millis()));
+        if let Some((at, state)) = *last
+            && is_recent(at)
+        {
+            return state;
         }
-        self.inner.store.probe().await?;
-        *last = Some(now);
-        Ok(())
+        let state = match tokio::time::timeout(PATIENCE, self.inner.store.probe()).await {
+            Ok(Ok(())) => STORAGE_OK,
+            Ok(Err(error)) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the storage takes no writes");
+                error.outcome()
+            }
+            Err(_) => {
+                tracing::error!("the storage does not answer");
+                "no_answer"
+            }
+        };
+        *last = Some((self.inner.clock.now(), state));
+        state
     }
 
     /// Refuses callers that may not. `owners` as in [`AccessPolicy::authorize`].

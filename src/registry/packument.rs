@@ -176,6 +176,19 @@ impl Registry {
 
     /// The bytes of a packument for a client. `base` is the public URL without trailing slash.
     pub async fn render(&self, packument: &Packument, base: &str, encoding: Encoding) -> Result<Bytes, Error> {
+        let mut is_hit = true;
+        let rendered = self.rendered(packument, base, encoding, &mut is_hit).await;
+        self.inner.rendered_reads.read(is_hit);
+        rendered
+    }
+
+    async fn rendered(
+        &self,
+        packument: &Packument,
+        base: &str,
+        encoding: Encoding,
+        is_hit: &mut bool,
+    ) -> Result<Bytes, Error> {
         let key = RenderKey {
             name: packument.name.clone(),
             revision: packument.revision.clone(),
@@ -187,10 +200,11 @@ impl Registry {
         self.inner
             .rendered
             .get_or_insert_async(&key, async {
+                *is_hit = false;
                 if encoding == Encoding::Identity {
                     return self.render_identity(packument, base).await;
                 }
-                let identity = Box::pin(self.render(packument, base, Encoding::Identity)).await?;
+                let identity = Box::pin(self.rendered(packument, base, Encoding::Identity, &mut false)).await?;
                 self.off_thread(identity.len(), move || compress(&identity, encoding)).await
             })
             .await

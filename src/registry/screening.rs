@@ -51,7 +51,7 @@ pub struct Judged {
 }
 
 /// How the policy is kept up to date.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct PolicyHealth {
     /// Since when a rules file lies there that is not in force, because it has mistakes.
     pub rules_rejected_since: Option<Timestamp>,
@@ -106,6 +106,10 @@ impl Screening {
             health: Mutex::default(),
             loaded: CancellationToken::new(),
         }
+    }
+
+    pub(super) fn judged_bytes(&self) -> u64 {
+        self.judged.weight()
     }
 
     fn remake(&self, change: impl FnOnce(&mut Parts)) {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::advisories::Severity;
 use crate::auth::{IssuerKind, IssuerSettings, Registration};
+use crate::metrics::{Readers, ReadingToken};
 use crate::npm::Pattern;
 use crate::policy::{Control, UpstreamSwitches};
 use crate::providers;
@@ -48,6 +49,17 @@ pub(super) struct Draft {
     access_key_id: Option<String>,
     secret_access_key: Option<Secret>,
     issuers: BTreeMap<String, IssuerDraft>,
+    metrics_access: MetricsAccess,
+    metrics_token: Option<Secret>,
+}
+
+/// Who may read the figures, before it is known whether there is a token.
+#[derive(Debug, Default, Clone, Copy)]
+enum MetricsAccess {
+    #[default]
+    Local,
+    Anyone,
+    Token,
 }
 
 /// GitHub is used where any of it is set.
@@ -789,6 +801,24 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
+    key!(
+        "metrics.access",
+        "\"local\"",
+        "Who may read the figures at `/-/metrics`: `local` for programs of this machine, `anyone`, or `token` for whoever shows `metrics.token`. See [monitoring.md](monitoring.md).",
+        |draft, _, value| {
+            draft.metrics_access = match text(value)?.as_str() {
+                "local" => MetricsAccess::Local,
+                "anyone" => MetricsAccess::Anyone,
+                "token" => MetricsAccess::Token,
+                other => return Err(format!("`{other}` is not `local`, `anyone` or `token`")),
+            };
+            Ok(())
+        }
+    ),
+    key!(secret "metrics.token", "none", "What the reader of the figures sends as `Authorization: Bearer`, with `metrics.access = \"token\"`. Best set by the environment: `HOLDFAST__METRICS__TOKEN`.", |draft, _, value| {
+        draft.metrics_token = Some(Secret::new(text(value)?));
+        Ok(())
+    }),
 ];
 
 impl Draft {
@@ -869,11 +899,24 @@ impl Draft {
         }
     }
 
+    fn finish_metrics(&mut self, missing: &mut Vec<String>) {
+        self.settings.metrics_readers = match (self.metrics_access, self.metrics_token.take()) {
+            (MetricsAccess::Local, _) => Readers::Local,
+            (MetricsAccess::Anyone, _) => Readers::Anyone,
+            (MetricsAccess::Token, Some(token)) => Readers::Token(ReadingToken::new(token)),
+            (MetricsAccess::Token, None) => {
+                missing.push("`metrics.token` is missing: `metrics.access` says that it lets read".to_owned());
+                return;
+            }
+        };
+    }
+
     /// The finished settings, and what is missing in them.
     pub(super) fn finish(mut self) -> (Settings, Vec<String>) {
         let mut missing = Vec::new();
         self.finish_github(&mut missing);
         self.finish_issuers(&mut missing);
+        self.finish_metrics(&mut missing);
         self.bucket.access_key = self.access_key_id.zip(self.secret_access_key);
         self.settings.storage.bucket = self.has_bucket.then_some(self.bucket);
         if self.settings.packages.proxy {

@@ -34,6 +34,7 @@ use crate::auth::{
     Registration, Rule, RuleError,
 };
 use crate::maintenance::Retention;
+use crate::metrics::Readers;
 use crate::npm::{Pattern, publish_body, tarball};
 use crate::providers;
 use crate::registry::{Limits, Redirect, Redirects};
@@ -83,6 +84,8 @@ pub struct Settings {
     pub log: Log,
     /// Every key that is set with its value as text: to tell whether it is another one.
     pub effective: BTreeMap<String, Secret>,
+    /// Who may read the figures.
+    pub metrics_readers: Readers,
 }
 
 /// The listener.
@@ -281,6 +284,7 @@ impl Default for Settings {
             retention: Vec::new(),
             log: Log { level: "info".to_owned(), json: false },
             effective: BTreeMap::new(),
+            metrics_readers: Readers::Local,
         }
     }
 }

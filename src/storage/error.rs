@@ -34,6 +34,21 @@ pub enum Error {
     Unconditional(&'static str),
 }
 
+impl Error {
+    /// What came of a call, in a word of a small set.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotFound => "absent",
+            Self::Exists => "exists",
+            Self::Full(_) => "full",
+            Self::Unavailable(_) => "unavailable",
+            Self::Denied(_) => "denied",
+            Self::TooLarge => "too_large",
+            Self::Locked | Self::ReadingOnly | Self::Unconditional(_) => "refused",
+        }
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -18,7 +18,7 @@ mod upload;
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -38,6 +38,7 @@ pub use locks::{KeyGuard, KeyedLocks};
 pub use upload::{FollowError, Follower, Upload};
 
 use crate::keys::Key;
+use crate::metrics::Metrics;
 use bucket::Bucket;
 use fault::Planned;
 use local::{Local, Staged};
@@ -93,6 +94,7 @@ pub struct Store {
     faults: Option<FaultPlan>,
     /// Every write is refused.
     is_for_reading: bool,
+    metrics: Option<Metrics>,
 }
 
 #[derive(Debug, Clone)]
@@ -163,7 +165,7 @@ impl Store {
     }
 
     fn over(backend: Backend) -> Self {
-        Self { backend, locks: KeyedLocks::default(), faults: None, is_for_reading: false }
+        Self { backend, locks: KeyedLocks::default(), faults: None, metrics: None, is_for_reading: false }
     }
 
     fn may_write(&self) -> Result<(), Error> {
@@ -174,6 +176,13 @@ impl Store {
     #[must_use]
     pub fn with_faults(mut self, plan: FaultPlan) -> Self {
         self.faults = Some(plan);
+        self
+    }
+
+    /// The same store, which counts its calls and how long they take.
+    #[must_use]
+    pub fn measured_by(mut self, metrics: Metrics) -> Self {
+        self.metrics = Some(metrics);
         self
     }
 
@@ -218,14 +227,17 @@ impl Store {
     /// The whole object, and which state of it this is.
     pub async fn snapshot(&self, key: &Key) -> Result<Snapshot, Error> {
         self.count_read();
-        match &self.backend {
-            Backend::Directory(local) => {
-                let (local, key) = (Arc::clone(local), key.clone());
-                let bytes = blocking(move || local.read(&key)).await?;
-                Ok(Snapshot { bytes, stamp: Stamp::default() })
+        let work = async {
+            match &self.backend {
+                Backend::Directory(local) => {
+                    let (local, key) = (Arc::clone(local), key.clone());
+                    let bytes = blocking(move || local.read(&key)).await?;
+                    Ok(Snapshot { bytes, stamp: Stamp::default() })
+                }
+                Backend::Bucket(bucket) => bucket.snapshot(key).await,
             }
-            Backend::Bucket(bucket) => bucket.snapshot(key).await,
-        }
+        };
+        measured(self.metrics.as_ref(), "read", work).await
     }
 
     /// The object, unless it is in the state that was seen, which a bucket tells in one request that moves no bytes. A
@@ -240,26 +252,32 @@ impl Store {
         most_bytes: u64,
     ) -> Result<Option<Snapshot>, Error> {
         self.count_read();
-        match &self.backend {
-            Backend::Directory(local) => {
-                let (local, key) = (Arc::clone(local), key.clone());
-                let bytes = blocking(move || local.read_within(&key, most_bytes)).await?;
-                Ok(Some(Snapshot { bytes, stamp: Stamp::default() }))
+        let work = async {
+            match &self.backend {
+                Backend::Directory(local) => {
+                    let (local, key) = (Arc::clone(local), key.clone());
+                    let bytes = blocking(move || local.read_within(&key, most_bytes)).await?;
+                    Ok(Some(Snapshot { bytes, stamp: Stamp::default() }))
+                }
+                Backend::Bucket(bucket) => bucket.snapshot_unless(key, seen, most_bytes).await,
             }
-            Backend::Bucket(bucket) => bucket.snapshot_unless(key, seen, most_bytes).await,
-        }
+        };
+        measured(self.metrics.as_ref(), "look", work).await
     }
 
     /// Opens an object for streaming.
     pub async fn open_object(&self, key: &Key) -> Result<Download, Error> {
         self.count_read();
-        match &self.backend {
-            Backend::Directory(local) => {
-                let (local, key) = (Arc::clone(local), key.clone());
-                Ok(Download::of_file(blocking(move || local.open_object(&key)).await?))
+        let work = async {
+            match &self.backend {
+                Backend::Directory(local) => {
+                    let (local, key) = (Arc::clone(local), key.clone());
+                    Ok(Download::of_file(blocking(move || local.open_object(&key)).await?))
+                }
+                Backend::Bucket(bucket) => Ok(Download::of_object(bucket.open_object(key).await?)),
             }
-            Backend::Bucket(bucket) => Ok(Download::of_object(bucket.open_object(key).await?)),
-        }
+        };
+        measured(self.metrics.as_ref(), "open", work).await
     }
 
     /// An object's size in bytes, without reading it.
@@ -268,7 +286,7 @@ impl Store {
             Backend::Directory(_) => Ok(self.open_object(key).await?.size_bytes()),
             Backend::Bucket(bucket) => {
                 self.count_read();
-                bucket.size(key).await
+                measured(self.metrics.as_ref(), "size", bucket.size(key)).await
             }
         }
     }
@@ -330,20 +348,23 @@ impl Store {
     async fn write(&self, key: &Key, bytes: Bytes, existing: Existing, durability: Durability) -> Result<(), Error> {
         self.may_write()?;
         let faults = self.faults.clone();
-        match &self.backend {
-            Backend::Directory(local) => {
-                let (local, key) = (Arc::clone(local), key.clone());
-                blocking(move || faulty(faults.as_ref(), || local.write(&key, &bytes, existing, durability))).await
+        let work = async {
+            match &self.backend {
+                Backend::Directory(local) => {
+                    let (local, key) = (Arc::clone(local), key.clone());
+                    blocking(move || faulty(faults.as_ref(), || local.write(&key, &bytes, existing, durability))).await
+                }
+                Backend::Bucket(bucket) => {
+                    let _held = match existing {
+                        Existing::Refuse => Some(self.locks.lock(key).await),
+                        Existing::Replace => None,
+                    };
+                    let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
+                    faulty_answer(planned, bucket.write(key, bytes, existing).await)
+                }
             }
-            Backend::Bucket(bucket) => {
-                let _held = match existing {
-                    Existing::Refuse => Some(self.locks.lock(key).await),
-                    Existing::Replace => None,
-                };
-                let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
-                faulty_answer(planned, bucket.write(key, bytes, existing).await)
-            }
-        }
+        };
+        measured(self.metrics.as_ref(), "write", work).await
     }
 
     /// Starts an object that arrives in pieces. It has no key and nobody sees it until [`Upload::keep`].
@@ -359,7 +380,7 @@ impl Store {
                 blocking(move || Ok(Staged::unnamed(bucket.scratch.path())?)).await?
             }
         };
-        Upload::new(self.backend.clone(), self.faults.clone(), staged)
+        Upload::new(self.backend.clone(), self.faults.clone(), self.metrics.clone(), staged)
     }
 
     /// Reads an object, applies a pure function, writes the result if nothing changed meanwhile, else begins again with a
@@ -397,7 +418,31 @@ impl Store {
     {
         self.may_write()?;
         let guard = self.locks.lock(key).await;
-        let (key, faults) = (key.clone(), self.faults.clone());
+        let began = Instant::now();
+        let done = self.update_under(guard, key.clone(), known, change).await;
+        if let Some(metrics) = &self.metrics {
+            let outcome = match &done {
+                Ok(_) => "ok",
+                Err(UpdateError::Refused(_)) => "unchanged",
+                Err(UpdateError::Store(error)) => error.outcome(),
+            };
+            metrics.store_call("update", outcome, began.elapsed());
+        }
+        done
+    }
+
+    async fn update_under<T, E>(
+        &self,
+        guard: KeyGuard<Key>,
+        key: Key,
+        known: Known,
+        change: impl FnOnce(Option<Bytes>) -> Result<Change<T>, E> + Clone + Send + 'static,
+    ) -> Result<(T, Option<Snapshot>), UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let faults = self.faults.clone();
         match &self.backend {
             Backend::Directory(local) => {
                 self.count_read();
@@ -432,18 +477,21 @@ impl Store {
     pub async fn delete(&self, key: &Key) -> Result<(), Error> {
         self.may_write()?;
         let faults = self.faults.clone();
-        match &self.backend {
-            Backend::Directory(local) => {
-                let (local, key) = (Arc::clone(local), key.clone());
-                blocking(move || faulty(faults.as_ref(), || local.delete(&key))).await
+        let work = async {
+            match &self.backend {
+                Backend::Directory(local) => {
+                    let (local, key) = (Arc::clone(local), key.clone());
+                    blocking(move || faulty(faults.as_ref(), || local.delete(&key))).await
+                }
+                Backend::Bucket(bucket) => {
+                    let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
+                    // A bucket removes what is not there without a word.
+                    bucket.size(key).await?;
+                    faulty_answer(planned, bucket.discard(key).await)
+                }
             }
-            Backend::Bucket(bucket) => {
-                let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
-                // A bucket removes what is not there without a word.
-                bucket.size(key).await?;
-                faulty_answer(planned, bucket.discard(key).await)
-            }
-        }
+        };
+        measured(self.metrics.as_ref(), "delete", work).await
     }
 
     /// All keys, in no particular order, as a stream with a bounded buffer. Keys written meanwhile may be missing.
@@ -544,6 +592,7 @@ impl Store {
     /// # Errors
     /// [`Error::Exists`] when it is not the object that was found, [`Error::TooLarge`] above [`MAX_COPY_BYTES`].
     pub async fn encrypt_in_place(&self, key: &Key, found: &AtRest) -> Result<(), Error> {
+        self.may_write()?;
         let planned = self.faults.as_ref().map(FaultPlan::before_write).transpose()?;
         faulty_answer(planned, self.bucket()?.encrypt_in_place(key, found).await)
     }
@@ -558,14 +607,17 @@ impl Store {
     /// Whether the store answers now: a small synced write to a directory, a look at an object of a bucket. Used by
     /// `doctor` and by readiness.
     pub async fn probe(&self) -> Result<(), Error> {
-        match &self.backend {
-            Backend::Directory(local) => {
-                self.may_write()?;
-                let (local, faults) = (Arc::clone(local), self.faults.clone());
-                blocking(move || faulty(faults.as_ref(), || local.probe())).await
+        let work = async {
+            match &self.backend {
+                Backend::Directory(local) => {
+                    self.may_write()?;
+                    let (local, faults) = (Arc::clone(local), self.faults.clone());
+                    blocking(move || faulty(faults.as_ref(), || local.probe())).await
+                }
+                Backend::Bucket(bucket) => bucket.probe().await,
             }
-            Backend::Bucket(bucket) => bucket.probe().await,
-        }
+        };
+        measured(self.metrics.as_ref(), "probe", work).await
     }
 }
 
@@ -616,6 +668,19 @@ fn faulty_answer<T>(planned: Option<Planned>, done: Result<T, Error>) -> Result<
         Some(planned) => planned.answer(done),
         None => done,
     }
+}
+
+/// Waits for a call, and counts what came of it.
+async fn measured<T>(
+    metrics: Option<&Metrics>,
+    call: &'static str,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let Some(metrics) = metrics else { return work.await };
+    let began = Instant::now();
+    let done = work.await;
+    metrics.store_call(call, done.as_ref().map_or_else(Error::outcome, |_| "ok"), began.elapsed());
+    done
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use super::error::Error;
 use super::fault::FaultPlan;
 use super::local::{self, Staged};
-use super::{Backend, Bucket, Durability, Existing, blocking, faulty, faulty_answer};
+use super::{Backend, Bucket, Durability, Existing, blocking, faulty, faulty_answer, measured};
 use crate::keys::Key;
+use crate::metrics::Metrics;
 
 const FOLLOW_CHUNK_BYTES: u64 = 256 * 1024;
 /// Up to here an object goes to a bucket in one conditional request, and is in memory for it.
@@ -32,6 +33,7 @@ enum Progress {
 pub struct Upload {
     backend: Backend,
     faults: Option<FaultPlan>,
+    metrics: Option<Metrics>,
     staged: Option<Staged>,
     reader: Arc<File>,
     written: u64,
@@ -57,10 +59,15 @@ pub enum FollowError {
 }
 
 impl Upload {
-    pub(super) fn new(backend: Backend, faults: Option<FaultPlan>, staged: Staged) -> Result<Self, Error> {
+    pub(super) fn new(
+        backend: Backend,
+        faults: Option<FaultPlan>,
+        metrics: Option<Metrics>,
+        staged: Staged,
+    ) -> Result<Self, Error> {
         let reader = Arc::new(staged.reader()?);
         let (progress, _) = watch::channel(Progress::Growing(0));
-        Ok(Self { backend, faults, staged: Some(staged), reader, written: 0, progress })
+        Ok(Self { backend, faults, metrics, staged: Some(staged), reader, written: 0, progress })
     }
 
     /// Appends bytes. They can be followed when this returns; they are not durable yet.
@@ -115,6 +122,11 @@ impl Upload {
     /// # Errors
     /// [`Error::Exists`] with [`Existing::Refuse`] when the key is taken: then it can be kept under another.
     pub async fn keep(&mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
+        let metrics = self.metrics.clone();
+        measured(metrics.as_ref(), "keep", self.kept(key, existing, durability)).await
+    }
+
+    async fn kept(&mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
         let Some(staged) = self.staged.take() else { return Err(broken()) };
         let faults = self.faults.clone();
         match &self.backend {

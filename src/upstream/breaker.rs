@@ -85,6 +85,11 @@ impl Breaker {
         }
     }
 
+    /// Whether it is left alone now, or only tried out.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Closed { .. })
+    }
+
     /// The upstream answered, be it with a refusal.
     pub(super) fn succeeded(&mut self, pass: Pass) {
         match (self.state, pass) {
@@ -147,6 +152,10 @@ impl Circuit {
             Verdict::Pass(pass) => Ok(Permit { circuit: Arc::clone(self), pass, reported: false }),
             Verdict::Wait(wait) => Err(wait),
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().is_open()
     }
 
     fn lock(&self) -> MutexGuard<'_, Breaker> {

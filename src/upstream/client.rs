@@ -6,7 +6,7 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use async_compression::tokio::bufread::GzipDecoder;
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use super::breaker::{Circuit, Permit};
 use super::{BuildError, Error, Settings};
 use crate::causes;
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::npm::Timestamp;
 
 const MAX_REDIRECTS: usize = 5;
@@ -105,6 +106,7 @@ pub(super) struct Client {
     circuit: Arc<Circuit>,
     clock: Clock,
     settings: Settings,
+    metrics: Option<Metrics>,
 }
 
 impl Client {
@@ -148,6 +150,7 @@ impl Client {
             trusted,
             clock,
             settings,
+            metrics: None,
         })
     }
 
@@ -160,8 +163,28 @@ impl Client {
         &self.home
     }
 
+    /// The same client, which counts its requests and how long they take.
+    pub(super) fn measured_by(self, metrics: Metrics) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// Whether the upstream keeps failing and is left alone.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.circuit.is_open()
+    }
+
     /// Asks, follows redirects, and asks again where that may help.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Error> {
+        let began = Instant::now();
+        let answer = self.ask(request).await;
+        if let Some(metrics) = &self.metrics {
+            let outcome = answer.as_ref().map_or_else(Error::outcome, |_| "ok");
+            metrics.upstream_request(&self.settings.name, outcome, began.elapsed());
+        }
+        answer
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Answer, Error> {
         // A host that only keeps tarballs says nothing about the health of the upstream.
         let mut permit = if self.is_home(&request.url) {
             Some(self.circuit.enter().map_err(|retry_after| Error::CircuitOpen { retry_after })?)

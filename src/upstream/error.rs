@@ -63,6 +63,19 @@ impl Error {
         }
     }
 
+    /// What came of a request, in a word of a small set.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::NotFound => "absent",
+            Self::Refused { .. } => "refused",
+            Self::Throttled { .. } => "throttled",
+            Self::Unavailable(_) => "unavailable",
+            Self::Timeout => "timeout",
+            Self::TooLarge { .. } | Self::BadAnswer(_) | Self::ForbiddenAddress => "bad_answer",
+            Self::CircuitOpen { .. } => "left_alone",
+        }
+    }
+
     /// True for what opens the circuit breaker: signs that the upstream as a whole is in trouble.
     pub(super) fn is_failure(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Timeout)

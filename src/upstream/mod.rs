@@ -30,6 +30,7 @@ use url::Url;
 
 use self::client::{Client, Kind, Request, header_text, is_html};
 use crate::clock::Clock;
+use crate::metrics::Metrics;
 use crate::npm::integrity::sha256_hex;
 use crate::npm::signature::SigningKey;
 use crate::npm::{Form, PackageName, RawObject, Timestamp, Version};
@@ -121,9 +122,26 @@ impl Upstream {
     /// # Errors
     /// When the settings contradict each other or cannot be used.
     pub fn new(settings: Settings, clock: Clock) -> Result<Self, BuildError> {
+        Self::over(settings, clock, |client| client)
+    }
+
+    /// As [`Upstream::new`]; its requests are counted.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn measured(settings: Settings, clock: Clock, metrics: Metrics) -> Result<Self, BuildError> {
+        Self::over(settings, clock, |client| client.measured_by(metrics))
+    }
+
+    fn over(settings: Settings, clock: Clock, change: impl FnOnce(Client) -> Client) -> Result<Self, BuildError> {
         let home = check(&settings)?;
         let cache_name = format!("{}-{}", settings.name, &sha256_hex(home.as_str().as_bytes())[..8]).into();
-        Ok(Self { client: Arc::new(Client::new(settings, home, clock)?), cache_name })
+        Ok(Self { client: Arc::new(change(Client::new(settings, home, clock)?)), cache_name })
+    }
+
+    /// Whether it keeps failing and is left alone, but for one request now and then that tries it out.
+    pub fn is_left_alone(&self) -> bool {
+        self.client.is_left_alone()
     }
 
     /// The name from the settings.

@@ -426,6 +426,7 @@ const ROWS: &[Row] = &[
     Row { method: "GET", path: "/", address: "/", body: nothing, status: 200 },
     Row { method: "GET", path: "/-/ping", address: "/-/ping", body: nothing, status: 200 },
     Row { method: "GET", path: "/-/ready", address: "/-/ready", body: nothing, status: 200 },
+    Row { method: "GET", path: "/-/metrics", address: "/-/metrics", body: nothing, status: 200 },
 ];
 
 /// The kinds of caller, from the one who may least.
