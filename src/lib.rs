@@ -26,5 +26,6 @@ pub mod settings;
 pub mod storage;
 pub mod takeover;
 pub mod telemetry;
+pub mod transfer;
 pub mod upkeep;
 pub mod upstream;

@@ -21,17 +21,21 @@ pub struct NotImported {
     pub why: String,
 }
 
+/// The accounts that an htpasswd file has, without making them.
+pub fn read_htpasswd(text: &str) -> Imported {
+    let (entries, mistakes) = htpasswd::parse(text);
+    Imported { made: entries.into_iter().map(|entry| entry.name).collect(), left_out: not_imported(mistakes) }
+}
+
+fn not_imported(mistakes: Vec<htpasswd::Mistake>) -> Vec<NotImported> {
+    mistakes.into_iter().map(|mistake| NotImported { line: mistake.line, why: mistake.why }).collect()
+}
+
 impl Auth {
     /// Makes the accounts of an htpasswd file. Those that are there already stay as they are, so that it can be repeated.
     pub async fn import_htpasswd(&self, text: &str) -> Result<Imported, Error> {
         let (entries, mistakes) = htpasswd::parse(text);
-        let mut imported = Imported {
-            left_out: mistakes
-                .into_iter()
-                .map(|mistake| NotImported { line: mistake.line, why: mistake.why })
-                .collect(),
-            ..Imported::default()
-        };
+        let mut imported = Imported { left_out: not_imported(mistakes), ..Imported::default() };
         for entry in entries {
             let why = match self.create_with_hash(&entry.name, entry.hash, "").await {
                 Ok(account) => {

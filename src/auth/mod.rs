@@ -43,7 +43,7 @@ pub use access_policy::{
 pub use account::{Account, ProfileChange};
 pub use caller::{Author, Caller, Grant, Groups, OneTimeCode, Source, TokenScope, User, Workflow};
 pub use github::{GitHubSettings, GroupNeeds};
-pub use import::{Imported, NotImported};
+pub use import::{Imported, NotImported, read_htpasswd};
 pub use logins::{Asking, POLL_EVERY, Poll, Shown, Stage, Started, StartedDevice, has_ended};
 pub use password::{PasswordError, Passwords};
 pub use principal::{Principal, PrincipalError, Role, WorkflowPattern};

@@ -25,7 +25,8 @@ use serde::Serialize;
 use crate::npm::{PackageName, Version};
 
 pub use self::address::NOT_READ;
-use self::node::Node;
+pub(crate) use self::node::Node;
+pub(crate) use self::yaml::parse as parse_yaml;
 
 /// A text that is longer, in bytes, is not read. Lockfiles of large companies have some 10 MiB.
 pub const MAX_TEXT_BYTES: usize = 64 << 20;

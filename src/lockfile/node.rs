@@ -13,7 +13,7 @@ pub(super) const MAX_NODES: usize = 4_000_000;
 
 /// A value of a document.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node<'a> {
+pub(crate) enum Node<'a> {
     /// A text, number or truth value; the empty text for nothing.
     Text(Cow<'a, str>),
     /// An array.
@@ -24,7 +24,7 @@ pub(super) enum Node<'a> {
 
 impl<'a> Node<'a> {
     /// The value of a key of an object; the last one where several have it, as JavaScript reads it.
-    pub(super) fn get(&self, key: &str) -> Option<&Node<'a>> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Node<'a>> {
         match self {
             Self::Map(pairs) => pairs.iter().rfind(|(name, _)| name == key).map(|(_, value)| value),
             _ => None,
@@ -32,7 +32,7 @@ impl<'a> Node<'a> {
     }
 
     /// The text of a text.
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
@@ -40,12 +40,12 @@ impl<'a> Node<'a> {
     }
 
     /// The text of a key of an object.
-    pub(super) fn text_of(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text_of(&self, key: &str) -> Option<&str> {
         self.get(key)?.text()
     }
 
     /// Whether a key of an object is true.
-    pub(super) fn is_true(&self, key: &str) -> bool {
+    pub(crate) fn is_true(&self, key: &str) -> bool {
         self.text_of(key) == Some("true")
     }
 }

@@ -9,7 +9,7 @@ use super::LockfileError;
 use super::node::{MAX_DEPTH, MAX_NODES, Node};
 
 /// All documents of a text.
-pub(super) fn parse(text: &str) -> Result<Vec<Node<'_>>, LockfileError> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Node<'_>>, LockfileError> {
     let mut tree = Tree::default();
     for event in Parser::new_from_str_with_options(text, options()) {
         let (event, span) = event.map_err(|error| refused(&error))?;

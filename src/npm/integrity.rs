@@ -145,6 +145,13 @@ impl Integrity {
     }
 }
 
+impl Integrity {
+    /// Whether another claim can be of the same bytes. `None` when they are in different algorithms, which tells nothing.
+    pub fn agrees_with(&self, other: &Self) -> Option<bool> {
+        (self.algorithm == other.algorithm).then(|| self.digests.iter().any(|digest| other.digests.contains(digest)))
+    }
+}
+
 impl fmt::Display for Integrity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let algorithm = match self.algorithm {

@@ -86,4 +86,5 @@ mod trust;
 mod trust_refused;
 mod unpublish;
 mod upstream_faults;
+mod verdaccio_import;
 mod verify;

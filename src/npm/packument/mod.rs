@@ -6,6 +6,7 @@
 //! Invariants after every change: `dist-tags.latest` exists while a version exists; every tag names a version that is
 //! there; `time` keeps every version ever published, so that no number is used twice; `_rev` is fresh.
 
+mod foreign;
 mod older;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+pub use foreign::{Arrival, Arrivals, ForeignDocument, ForeignVersion};
 pub use older::{Attachment, Findings, FoundTarball, Plan, PlannedVersion, revision_of};
 
 use super::{DistTag, PackageName, RawObject, Timestamp, Version};

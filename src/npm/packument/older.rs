@@ -147,7 +147,7 @@ fn attachments(stored: &Bytes, document: &HostedPackument<'_>) -> Vec<Attachment
 }
 
 /// What a version's record says of its tarball's bytes.
-fn claims(version: &RawValue) -> Vec<Integrity> {
+pub(super) fn claims(version: &RawValue) -> Vec<Integrity> {
     let dist = RawObject::from_raw(version)
         .and_then(|version| version.object("dist").map(|dist| (dist.text("integrity"), dist.text("shasum"))));
     let Some((integrity, shasum)) = dist else { return Vec::new() };

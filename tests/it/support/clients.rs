@@ -109,7 +109,7 @@ pub(crate) fn is_missing(folders: &[&str]) -> bool {
     true
 }
 
-fn bin_folder(folder: &str) -> PathBuf {
+pub(super) fn bin_folder(folder: &str) -> PathBuf {
     clients_folder().join(folder).join("node_modules/.bin")
 }
 

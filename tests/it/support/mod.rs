@@ -28,6 +28,7 @@ pub(crate) mod signed_in;
 pub(crate) mod signing;
 pub(crate) mod tarballs;
 pub(crate) mod upstream;
+pub(crate) mod verdaccio;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -96,6 +96,56 @@ impl RealServer {
     }
 }
 
+/// A Verdaccio with a folder of its own, which stays until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Verdaccio {
+    url: String,
+    process: Process,
+}
+
+impl Verdaccio {
+    /// With a storage, open registration and one uplink. `None` when `scripts/servers` or `scripts/clients`, which has the
+    /// Node that it wants, was not run. Say so is all that a test can do then; in CI it fails here.
+    pub(crate) async fn start(uplink: &str) -> Option<Self> {
+        let program = servers_folder().join("verdaccio/node_modules/verdaccio/bin/verdaccio");
+        if is_missing(&program, "scripts/servers brings it") || super::clients::is_missing(&["node"]) {
+            return None;
+        }
+        let folder = tempfile::Builder::new().prefix("holdfast-verdaccio-").tempdir().unwrap();
+        let settings = format!(
+            "storage: ./storage\nauth:\n  htpasswd:\n    file: ./htpasswd\n    algorithm: bcrypt\n    rounds: 4\n\
+             uplinks:\n  up:\n    url: {uplink}\npackages:\n\
+             \x20 '@acme/*':\n    access: $authenticated\n    publish: $authenticated\n    unpublish: ann\n\
+             \x20 'own-*':\n    access: $all\n    publish: $authenticated\n\
+             \x20 '**':\n    access: $all\n    publish: $authenticated\n    proxy: up\n\
+             log: {{ type: stdout, format: json, level: warn }}\n"
+        );
+        std::fs::write(folder.path().join("config.yaml"), settings).unwrap();
+        let port = stable_port();
+        let mut command = Command::new(super::clients::bin_folder("node").join("node"));
+        command.arg(program).args(["--config", "config.yaml", "--listen", &format!("127.0.0.1:{port}")]);
+        let listens = move |_: &str| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(());
+        let starting = tokio::task::spawn_blocking(move || Process::start(command, folder, listens));
+        let (process, ()) = starting.await.unwrap();
+        Some(Self { url: format!("http://127.0.0.1:{port}/"), process })
+    }
+
+    /// With a slash at the end.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// With `config.yaml`, `htpasswd` and `storage`.
+    pub(crate) fn folder(&self) -> &Path {
+        self.process.folder.path()
+    }
+
+    /// Ends it; its folder stays.
+    pub(crate) fn stop(&mut self) {
+        self.process.end();
+    }
+}
+
 /// nginx, which hands requests to several servers in turn, and to the next one when one is away.
 #[derive(Debug)]
 pub(crate) struct LoadBalancer {
@@ -167,7 +217,7 @@ fn is_missing(file: &Path, remedy: &str) -> bool {
 #[derive(Debug)]
 struct Process {
     child: Child,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Process {
@@ -178,7 +228,7 @@ impl Process {
         command.env("HOME", folder.path()).env("TMPDIR", folder.path()).env("NO_COLOR", "1").current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"));
-        let mut process = Self { child, _folder: folder };
+        let mut process = Self { child, folder };
         let log = Log::default();
         follow(process.child.stdout.take().unwrap(), log.clone());
         follow(process.child.stderr.take().unwrap(), log.clone());
@@ -188,9 +238,15 @@ impl Process {
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
+impl Process {
+    fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
     }
 }

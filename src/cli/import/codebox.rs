@@ -1,28 +1,19 @@
-//! `holdfast import`: taking over what another registry left in the store.
+//! `holdfast import codebox`: taking over what codebox-npm left in the store.
 
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use serde_json::json;
 
-use super::{DataArgs, note_command, open_store, output, runtime};
+use super::super::{note_command, open_store, output, runtime};
+use super::listed;
 use crate::clock::Clock;
-use crate::settings::ReadOnly;
+use crate::settings::{ReadOnly, Settings};
 use crate::takeover::{self, Copies, Progress, Report, VersionLine, Wish};
 
-/// Arguments of `holdfast import`.
+/// Arguments of `holdfast import codebox`.
 #[derive(Debug, Args)]
-pub(super) struct ImportArgs {
-    #[command(subcommand)]
-    from: From,
-    #[command(flatten)]
-    settings: DataArgs,
-}
-
-#[derive(Debug, Subcommand)]
-enum From {
-    /// Bring every document of codebox-npm into our form: tarballs out of them, times and digests into them
-    #[command(after_help = "\
+#[command(after_help = "\
 Nothing is lost: a document is written only after the tarballs that it held are known to lie in the store, and only if nobody
 changed it meanwhile. It can be stopped at any point and run again; what is done is passed over. Of a data directory the server
 must be stopped first; on a bucket it may run beside servers.
@@ -33,30 +24,28 @@ be read.
 Examples:
   holdfast import codebox --dry-run           what would be done
   holdfast import codebox --drop-frozen       copies of public packages make way for the upstream's documents")]
-    Codebox {
-        /// Only look, and say what would be done
-        #[arg(long)]
-        dry_run: bool,
-        /// Print the report as JSON
-        #[arg(long)]
-        json: bool,
-        /// Set copies of public packages aside (`-/set-aside/`), so that the upstream's documents are served again
-        #[arg(long, conflicts_with = "keep_frozen")]
-        drop_frozen: bool,
-        /// Keep copies of public packages as they are [default]
-        #[arg(long)]
-        keep_frozen: bool,
-    },
+pub(super) struct CodeboxArgs {
+    /// Only look, and say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Set copies of public packages aside (`-/set-aside/`), so that the upstream's documents are served again
+    #[arg(long, conflicts_with = "keep_frozen")]
+    drop_frozen: bool,
+    /// Keep copies of public packages as they are [default]
+    #[arg(long)]
+    keep_frozen: bool,
 }
 
-pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
-    let From::Codebox { dry_run, json, drop_frozen, keep_frozen } = arguments.from;
-    let settings = arguments.settings.load()?.settings;
+pub(super) fn run(arguments: &CodeboxArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
+    let &CodeboxArgs { dry_run, json, drop_frozen, keep_frozen } = arguments;
     anyhow::ensure!(
         dry_run || settings.storage.read_only != ReadOnly::Set(true),
         "`storage.read_only` is set: take it out of the settings, or look only with --dry-run"
     );
-    let store = open_store(&settings)?;
+    let store = open_store(settings)?;
     let wish = Wish { dry_run, copies: if drop_frozen { Copies::Drop } else { Copies::Keep } };
     let clock = Clock::default();
     let mut progress = output::Progress::of("packages");
@@ -84,12 +73,7 @@ fn text(report: &Report, has_chosen: bool) -> String {
     let would = if report.dry_run { " would be" } else { "" };
     let mut lines =
         vec![format!("{} packages{would} taken over, {} need nothing.", report.upgraded.len(), report.already)];
-    let mut list = |title: &str, items: Vec<String>| {
-        if !items.is_empty() {
-            lines.push(format!("{} {title}:", items.len()));
-            lines.extend(items.iter().map(|item| format!("  {item}")));
-        }
-    };
+    let mut list = |title: &str, items: Vec<String>| lines.extend(listed(title, &items));
     let versions =
         |listed: &[VersionLine]| listed.iter().map(|line| format!("{}@{}", line.name, line.version)).collect();
     let copies = |dropped| {
