@@ -280,6 +280,8 @@ async fn the_cache_is_cut_by_age_by_use_and_by_size() {
     assert_eq!(by(&place, 400, CacheLimits::default()).await, 0, "nothing goes without a limit");
     let age = CacheLimits { older_than: days(90), ..CacheLimits::default() };
     assert_eq!((by(&place, 89, age).await, by(&place, 91, age).await), (0, 4));
+    // Reading is a use.
+    let sizes: Vec<u64> = cached.iter().map(|key| place.files()[key].len() as u64).collect();
     let unused = CacheLimits { unused_for: days(30), ..CacheLimits::default() };
     // Written long ago, and read since.
     let written = std::time::SystemTime::now() - Duration::from_hours(24 * 100);
@@ -291,7 +293,6 @@ async fn the_cache_is_cut_by_age_by_use_and_by_size() {
     let expected: Vec<(Reason, &str)> = cached[..2].iter().map(|key| (Reason::CacheAge, key.as_str())).collect();
     assert_eq!(keys_of(&removals), expected);
 
-    let sizes: Vec<u64> = cached.iter().map(|key| place.files()[key].len() as u64).collect();
     let limit = |max_bytes| CacheLimits { max_bytes: Some(max_bytes), ..CacheLimits::default() };
     let total: u64 = sizes.iter().sum();
     for (size, gone) in [(total, 0), (total - 1, 1), (total - sizes[0] - 1, 2), (sizes[3], 3), (0, 4)] {

@@ -236,13 +236,13 @@ async fn an_older_systems_store_is_looked_over_as_it_is() {
 
 #[tokio::test]
 async fn a_repair_that_is_cut_off_anywhere_is_gone_on_with() {
+    let place = lived_in().await;
+    place.edit("@acme/tool/index.json", |document| document["dist-tags"] = json!({ "old": "0.0.1" }));
+    place.edit(keys::token_list("bob").as_str(), |list| *list = json!([]));
+    place.write("-/logins/page-0a.json", "{}");
     for fault in [storage::Fault::Before, storage::Fault::After, storage::Fault::Dead, storage::Fault::Full] {
         for at in 0.. {
-            let place = lived_in().await;
-            place.edit("@acme/tool/index.json", |document| document["dist-tags"] = json!({ "old": "0.0.1" }));
-            place.edit(keys::token_list("bob").as_str(), |list| *list = json!([]));
-            place.write("-/logins/page-0a.json", "{}");
-            let store = place.store.clone();
+            let (_folder, store) = place.copied();
             let faults = FaultPlan::new(fault, at);
             let broken = store.clone().with_faults(faults.clone());
             let outcome = verify(&broken, &in_days(2), REPAIR, |_, _| {}).await;
