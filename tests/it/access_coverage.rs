@@ -58,6 +58,42 @@ const ROWS: &[Row] = &[
         body: |name| json!({ "packages": [{ "name": name, "version": "1.0.0" }] }).to_string(),
         status: 200,
     },
+    Row { method: "GET", path: "/-/holdfast/v1/events", address: "/-/holdfast/v1/events", body: nothing, status: 200 },
+    Row {
+        method: "GET",
+        path: "/-/downloads/point/{period}",
+        address: "/-/downloads/point/last-week",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/downloads/point/{period}/{package}",
+        address: "/-/downloads/point/last-week/PKG",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/downloads/range/{period}",
+        address: "/-/downloads/range/last-week",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/downloads/range/{period}/{package}",
+        address: "/-/downloads/range/last-week/PKG",
+        body: nothing,
+        status: 200,
+    },
+    Row {
+        method: "GET",
+        path: "/-/versions/{package}/last-week",
+        address: "/-/versions/PKG/last-week",
+        body: nothing,
+        status: 200,
+    },
     // A directory has no links.
     Row {
         method: "POST",
@@ -442,8 +478,10 @@ fn expected(access: Access, kind: Kind, is_closed: bool, allowed: u16) -> u16 {
     let has_account = matches!(kind, Kind::Stranger | Kind::Owner);
     match access {
         Access::Readers if is_closed && !has_account => 401,
-        Access::Accounts | Access::Owners if !has_account => 401,
+        Access::Accounts | Access::Owners | Access::Administrators if !has_account => 401,
         Access::Owners if kind == Kind::Stranger => 403,
+        // Nobody is one here.
+        Access::Administrators => 403,
         Access::Anybody | Access::Readers | Access::Accounts | Access::Owners => allowed,
     }
 }
@@ -663,7 +701,8 @@ fn expected_by_rules(access: Access, about_package: bool, kind: Ruled, allowed: 
         Access::Readers | Access::Accounts => allowed,
         Access::Owners if kind.is_kept_in_the_dark() => 404,
         Access::Owners if matches!(kind, Ruled::Publisher | Ruled::Administrator) => allowed,
-        Access::Owners => 403,
+        Access::Administrators if kind == Ruled::Administrator => allowed,
+        Access::Owners | Access::Administrators => 403,
     }
 }
 

@@ -2,14 +2,17 @@
 //! the same directory with a sound store, all readers see what was before or what was to come, never something between;
 //! and who repeats the request succeeds, or is told truthfully that it is done.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 
+use holdfast::events::Kind;
 use holdfast::maintenance::Code;
-use holdfast::storage::{Fault, FaultPlan};
+use holdfast::storage::{Fault, FaultPlan, Store};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::events::events_in;
 use crate::support::in_process::{InProcess, Plan, Reply};
 use crate::support::maintenance::is_sound;
 use crate::support::tarballs::{Tarball, shasum};
@@ -87,12 +90,21 @@ async fn seen_by_readers(server: &InProcess) -> Value {
     Value::Object(seen)
 }
 
-/// Breaks the operation at each of its writes in each way. `done` are the statuses that say "it is done already".
-async fn survives(operation: Operation, done: &[u16]) {
+/// How many events of a kind are in the record. One that was written twice, after an unclear answer, has one id.
+async fn recorded(plan: &Plan, kind: Kind) -> usize {
+    let events = events_in(&Store::open_reading(plan.data()).unwrap()).await;
+    let ids: BTreeSet<String> = events.into_iter().filter(|event| event.kind == kind).map(|event| event.id).collect();
+    ids.len()
+}
+
+/// Breaks the operation at each of its writes in each way. What was answered as done has its event, of this kind. `done` are
+/// the statuses that say "it is done already".
+async fn survives(operation: Operation, kind: Kind, done: &[u16]) {
     let (furnished, token) = furnished().await;
     let server = furnished.start().await;
     let before = seen_by_readers(&server).await;
     server.stop().await;
+    let recorded_before = recorded(&furnished, kind).await;
 
     let sound = furnished.copied();
     let server = sound.start().await;
@@ -116,6 +128,9 @@ async fn survives(operation: Operation, done: &[u16]) {
             }
             assert!(reply.status.is_success() || matches!(reply.status.as_u16(), 503 | 507), "{case}");
             failures += usize::from(!reply.status.is_success());
+            if reply.status.is_success() {
+                assert_eq!(recorded(&plan, kind).await, recorded_before + 1, "{case}: {kind}");
+            }
 
             let leftovers = is_sound(&plan.store().await).await;
             assert!(leftovers.iter().all(|found| found.code == Code::OrphanTarball), "{case}: {leftovers:?}");
@@ -145,6 +160,7 @@ async fn survives(operation: Operation, done: &[u16]) {
 async fn a_new_version_is_there_or_not() {
     survives(
         |server| Box::pin(async move { server.publish(&Tarball::new("@acme/tool", "2.0.0"), "latest").await }),
+        Kind::Publish,
         &[403],
     )
     .await;
@@ -152,8 +168,12 @@ async fn a_new_version_is_there_or_not() {
 
 #[tokio::test]
 async fn a_new_package_is_there_or_not() {
-    survives(|server| Box::pin(async move { server.publish(&Tarball::new("fresh", "1.0.0"), "next").await }), &[403])
-        .await;
+    survives(
+        |server| Box::pin(async move { server.publish(&Tarball::new("fresh", "1.0.0"), "next").await }),
+        Kind::Publish,
+        &[403],
+    )
+    .await;
 }
 
 /// Reads the document, changes it, and sends it as npm does.
@@ -175,6 +195,7 @@ async fn edit(server: InProcess, in_path: bool, change: fn(&mut Value)) -> Reply
 async fn a_deprecation_is_there_or_not() {
     survives(
         |server| Box::pin(edit(server, false, |document| document["versions"]["1.0.0"]["deprecated"] = json!("old"))),
+        Kind::Deprecate,
         &[],
     )
     .await;
@@ -184,6 +205,7 @@ async fn a_deprecation_is_there_or_not() {
 async fn a_tag_is_moved_or_not() {
     survives(
         |server| Box::pin(async move { server.put("/-/package/@acme%2ftool/dist-tags/stable", &json!("1.0.0")).await }),
+        Kind::Tag,
         &[],
     )
     .await;
@@ -191,7 +213,12 @@ async fn a_tag_is_moved_or_not() {
 
 #[tokio::test]
 async fn a_tag_is_removed_or_not() {
-    survives(|server| Box::pin(async move { server.delete("/-/package/@acme%2ftool/dist-tags/old").await }), &[]).await;
+    survives(
+        |server| Box::pin(async move { server.delete("/-/package/@acme%2ftool/dist-tags/old").await }),
+        Kind::Untag,
+        &[],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -203,6 +230,7 @@ async fn a_version_is_unpublished_or_not() {
                 document["dist-tags"]["latest"] = json!("1.0.0");
             }))
         },
+        Kind::Unpublish,
         &[],
     )
     .await;
@@ -221,6 +249,7 @@ async fn a_package_is_unpublished_or_not() {
                 server.delete(&format!("{PACKAGE}/-rev/{revision}")).await
             })
         },
+        Kind::Unpublish,
         &[404],
     )
     .await;
@@ -230,6 +259,7 @@ async fn a_package_is_unpublished_or_not() {
 async fn an_owner_is_added_or_not() {
     survives(
         |server| Box::pin(async move { server.put("/-/package/@acme%2ftool/owners", &json!({ "user": "bob" })).await }),
+        Kind::Owners,
         &[],
     )
     .await;
@@ -252,6 +282,7 @@ async fn a_list_of_owners_is_replaced_or_not() {
                 server.put(&format!("{PACKAGE}/-rev/{revision}"), &body).await
             })
         },
+        Kind::Owners,
         &[],
     )
     .await;
@@ -259,7 +290,7 @@ async fn a_list_of_owners_is_replaced_or_not() {
 
 #[tokio::test]
 async fn an_account_is_there_or_not_and_can_be_signed_in_to() {
-    survives(|server| Box::pin(async move { server.sign_in("carol").await }), &[]).await;
+    survives(|server| Box::pin(async move { server.sign_in("carol").await }), Kind::SignIn, &[]).await;
 }
 
 /// As pnpm adds a star and takes it.
@@ -269,18 +300,22 @@ async fn star(server: &InProcess, method: Method, name: &str) -> Reply {
 
 #[tokio::test]
 async fn a_star_of_npm_is_there_or_not() {
-    survives(|server| Box::pin(edit(server, false, |document| document["users"] = json!({ "alice": true }))), &[])
-        .await;
+    survives(
+        |server| Box::pin(edit(server, false, |document| document["users"] = json!({ "alice": true }))),
+        Kind::Star,
+        &[],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_star_of_pnpm_is_there_or_not() {
-    survives(|server| Box::pin(async move { star(&server, Method::PUT, "@acme/tool").await }), &[]).await;
+    survives(|server| Box::pin(async move { star(&server, Method::PUT, "@acme/tool").await }), Kind::Star, &[]).await;
 }
 
 #[tokio::test]
 async fn a_star_is_taken_or_not() {
-    survives(|server| Box::pin(async move { star(&server, Method::DELETE, "starred").await }), &[]).await;
+    survives(|server| Box::pin(async move { star(&server, Method::DELETE, "starred").await }), Kind::Star, &[]).await;
 }
 
 #[tokio::test]
@@ -296,6 +331,9 @@ async fn a_token_is_revoked_or_not() {
             let server = plan.start_on(plan.store().await.with_faults(faults)).with_token(&token);
             let reply = server.delete(&format!("/-/user/token/{token}")).await;
             server.stop().await;
+            if reply.status.is_success() {
+                assert_eq!(recorded(&plan, Kind::TokenRevoke).await, 1, "{fault:?} at {at}");
+            }
             let server = plan.start().await.with_token(&token);
             let is_known = server.get("/-/whoami").await.status.is_success();
             let expected = reply.status.is_success() || is_revoked;
@@ -321,6 +359,7 @@ async fn a_token_is_made_or_not() {
             let reply = server.send(Method::POST, TOKENS, &[], body.clone()).await;
             server.stop().await;
             let server = plan.start().await.with_token(&token);
+            assert!(!reply.status.is_success() || recorded(&plan, Kind::TokenCreate).await == 1, "{fault:?} at {at}");
             if reply.status.is_success() {
                 let made = reply.json()["token"].as_str().unwrap().to_owned();
                 server.clone().with_token(&made).get("/-/whoami").await.ok();
@@ -350,6 +389,7 @@ async fn a_workflow_is_trusted_or_not() {
             let server = plan.start_on(plan.store().await.with_faults(FaultPlan::new(fault, at))).with_token(&token);
             let reply = server.send(Method::POST, TRUST, &[], body.clone()).await;
             server.stop().await;
+            assert!(!reply.status.is_success() || recorded(&plan, Kind::Trust).await == 1, "{fault:?} at {at}");
             let server = plan.start().await.with_token(&token);
             let listed = server.get(TRUST).await.ok().json().as_array().unwrap().len();
             let expected = usize::from(reply.status.is_success() || is_there);

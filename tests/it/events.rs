@@ -6,29 +6,34 @@ use futures::future::join_all;
 use holdfast::events::{Decision, Event, Kind, Position, Record, Recorder, Who, WhoKind};
 use holdfast::keys;
 use holdfast::npm::Timestamp;
-use holdfast::storage::{Fault, FaultPlan};
+use holdfast::storage::{Fault, FaultPlan, Store};
 use tokio_util::task::TaskTracker;
 
 use crate::support::app::TestApp;
 use crate::support::tarballs::Tarball;
 
+/// Every event in a store, in order.
+pub(crate) async fn events_in(store: &Store) -> Vec<Event> {
+    let record = Record::new(store.clone());
+    let mut position = Position::at(Timestamp::from_millis(0));
+    let mut events = Vec::new();
+    loop {
+        let batches = record.batches_after(&position, 7).await.unwrap();
+        if batches.is_empty() {
+            return events;
+        }
+        for batch in batches {
+            events.extend(record.batch(&batch).await.unwrap());
+            position.pass(&batch);
+        }
+    }
+}
+
 impl TestApp {
     /// Every event there is, in order.
     pub(crate) async fn events(&self) -> Vec<Event> {
         self.app.recorder.flush().await.unwrap();
-        let record = Record::new(self.store.clone());
-        let mut position = Position::at(Timestamp::from_millis(0));
-        let mut events = Vec::new();
-        loop {
-            let batches = record.batches_after(&position, 7).await.unwrap();
-            if batches.is_empty() {
-                return events;
-            }
-            for batch in batches {
-                events.extend(record.batch(&batch).await.unwrap());
-                position.pass(&batch);
-            }
-        }
+        events_in(&self.store).await
     }
 
     /// Those of one kind.

@@ -64,7 +64,9 @@ async fn quiet(app: &TestApp) {
 
 /// What a process looks at by itself, whenever that is.
 fn is_upkeep(call: &Call) -> bool {
-    ["registry/-/advisories/", "registry/-/policy/"].iter().any(|folder| call.key.starts_with(folder))
+    ["registry/-/advisories/", "registry/-/policy/", "registry/-/downloads/"]
+        .iter()
+        .any(|folder| call.key.starts_with(folder))
 }
 
 fn asked(call: &Call) -> Asked {
@@ -112,7 +114,8 @@ files of this machine.
 - Several requests for one thing at one time share one request to the store.
 - `GET -/store` is whether the bucket keeps the conditions of writes, once for each process, before its first write.
 - What a process looks at by itself, whatever is asked of it, is not in here: the keys of all packages once a minute, for search, and now and then
-  the advisories and waivers that are stored.
+  the advisories and waivers that are stored; and once a minute, where tarballs were downloaded, their counts are written.
+- `PUT -/events` is the record of the change ([events.md](events.md)). Changes at one time share it.
 
 | request | asks of the store |
 | --- | --- |
@@ -260,9 +263,10 @@ async fn each_request_asks_the_store_for_what_the_page_says() {
     ledger.expect("tarball, warm", &[(Get, "tarball")]);
     ledger.expect("tarball, redirected, warm", &[]);
     ledger.expect("whoami, token known", &[]);
-    let publish = [(ConditionalGet, "packument"), (ConditionalPut, "tarball"), (ConditionalPut, "packument")];
+    let event = (ConditionalPut, "`-/events`");
+    let publish = [(ConditionalGet, "packument"), (ConditionalPut, "tarball"), (ConditionalPut, "packument"), event];
     ledger.expect("publish of a further version", &publish);
-    let publish = [(Get, "packument"), (ConditionalPut, "tarball"), (ConditionalPut, "packument")];
+    let publish = [(Get, "packument"), (ConditionalPut, "tarball"), (ConditionalPut, "packument"), event];
     ledger.expect("publish of a new package", &publish);
     // Whether somebody has published the name here since.
     ledger.expect("packument of an upstream, warm", &[(Get, "packument")]);

@@ -174,6 +174,7 @@ impl TestApp {
             "-/lock",
             "-/catalog/",
             "-/events/",
+            "-/downloads/",
             "-/derived/",
             "-/users/",
             "-/tokens/",
