@@ -166,10 +166,14 @@ impl Recorder {
             let _held = self.inner.writing.lock().await;
             self.write_batch().await?;
         }
+        let dropped = std::mem::take(&mut self.waiting().dropped);
+        if dropped > 0 {
+            tracing::warn!(dropped, "more was refused or withheld than is written into the record");
+        }
         Ok(())
     }
 
-    /// How many events wait, and how many were dropped so far.
+    /// How many events wait, and how many were dropped since the log was told.
     pub fn backlog(&self) -> (usize, u64) {
         let waiting = self.waiting();
         (waiting.events.len(), waiting.dropped)
