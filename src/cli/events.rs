@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(text(&event.with("tag", "latest"), false), expected);
         let refused = Event::new(Kind::SignInRefused, Who::user("\u{1b}[31mroot"), now).refused("wrong_password");
         let line = text(&refused, false);
-        assert!(line.ends_with("?[31mroot            REFUSED wrong_password"), "{line}");
+        assert!(line.ends_with("?[31mroot             REFUSED wrong_password"), "{line}");
         assert!(text(&refused, true).contains("\u{1b}[31mREFUSED wrong_password\u{1b}[0m"));
     }
 

@@ -65,6 +65,7 @@ async fn downloads_are_counted_by_version_and_day_and_told_as_npm_does() {
     // Written once a process and day, and there after a restart.
     let parts = app.files().keys().filter(|path| path.starts_with("-/downloads/")).count();
     assert_eq!(parts, 2);
+    drop((alice, anybody));
     let app = app.restarted().await;
     app.anybody().get(FILE).await.ok();
     assert_eq!(told(&app, &app.anybody(), &format!("{POINT}/2026-11-24/@acme/tool")).await["downloads"], 2);

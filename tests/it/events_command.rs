@@ -7,7 +7,6 @@ use std::process::{Command, Stdio};
 use holdfast::events::{Event, Kind, WhoKind};
 use serde_json::{Value, json};
 
-use crate::support::codebox::everything;
 use crate::support::server::{Settings, program};
 use crate::support::tarballs::Tarball;
 
@@ -137,7 +136,6 @@ async fn orders_and_commands_are_told_with_the_account_that_gave_them() {
     server.stop().await;
     let (code, _, said) = run(server.data(), &["user", "block", "bob"]).await;
     assert_eq!(code, 0, "{said}");
-    everything().write_to(&server.data());
     run(server.data(), &["import", "codebox", "--dry-run"]).await;
     run(server.data(), &["import", "codebox", "--keep-frozen"]).await;
     let (_, lines, _) = run(server.data(), &["events", "--json", "--who", "ann"]).await;
