@@ -119,8 +119,10 @@ async fn settings_that_are_others_are_told_by_their_keys() {
     let mut server = server.restart().await;
     server.stop().await;
     assert_eq!(settings_events(server.data()).await.len(), 1, "nothing has changed");
-    let change = format!("[cache]\nmemory_bytes = 2000000\n[github]\ntoken = \"{secret}\"\n");
-    let mut server = server.restart_with(|settings| settings.config(&change)).await;
+    let change = |settings: Settings| {
+        settings.env("HOLDFAST__CACHE__MEMORY_BYTES", "2000000").env("HOLDFAST__GITHUB__TOKEN", secret)
+    };
+    let mut server = server.restart_with(change).await;
     server.stop().await;
     let events = settings_events(server.data()).await;
     assert_eq!(events[1], json!({ "keys": ["cache.memory_bytes", "github.token"] }));
