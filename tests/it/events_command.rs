@@ -120,12 +120,15 @@ async fn settings_that_are_others_are_told_by_their_keys() {
     server.stop().await;
     assert_eq!(settings_events(server.data()).await.len(), 1, "nothing has changed");
     let change = |settings: Settings| {
-        settings.env("HOLDFAST__CACHE__MEMORY_BYTES", "2000000").env("HOLDFAST__GITHUB__TOKEN", secret)
+        settings
+            .env("HOLDFAST__CACHE__MEMORY_BYTES", "2000000")
+            .env("HOLDFAST__GITHUB__TOKEN", secret)
+            .env("HOLDFAST__GITHUB__ORGANIZATIONS", "acme")
     };
     let mut server = server.restart_with(change).await;
     server.stop().await;
     let events = settings_events(server.data()).await;
-    assert_eq!(events[1], json!({ "keys": ["cache.memory_bytes", "github.token"] }));
+    assert_eq!(events[1], json!({ "keys": ["cache.memory_bytes", "github.organizations", "github.token"] }));
     let kept = std::fs::read_to_string(server.data().join("-/settings/recorded.json")).unwrap();
     assert!(!kept.contains(secret) && kept.contains("github.token"), "{kept}");
 }
