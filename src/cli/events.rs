@@ -203,7 +203,11 @@ fn export(reader: Reader, file: &Path) -> anyhow::Result<()> {
         Ok(true)
     };
     let count = runtime()?.block_on(reader.read(&mut write))?;
-    lines.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all()).with_context(cannot)?;
+    lines
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)
+        .and_then(|file| file.sync_all())
+        .with_context(cannot)?;
     fs::rename(&unfinished, file).with_context(cannot)?;
     output::message(&format!("{count} events are in {shown}."));
     Ok(())

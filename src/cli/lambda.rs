@@ -34,9 +34,9 @@ pub(super) fn run(arguments: &DataArgs) -> anyhow::Result<ExitCode> {
 async fn serve(settings: &Settings) -> anyhow::Result<()> {
     let app = App::start(settings, Clock::default())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    serve_lambda(app, async move {
+    Box::pin(serve_lambda(app, async move {
         terminate.recv().await;
-    })
+    }))
     .await?;
     Ok(())
 }

@@ -131,7 +131,7 @@ impl Recorder {
     /// too much was noted in this minute, it is counted and dropped.
     pub fn note(&self, event: &Event) {
         let now = self.inner.clock.now();
-        self.note_into(&mut self.waiting(), event, now);
+        Self::note_into(&mut self.waiting(), event, now);
     }
 
     /// As [`Recorder::note`], unless the same was noted within the time: the same kind, of the same somebody, package, version
@@ -146,10 +146,10 @@ impl Recorder {
             return;
         }
         self.inner.noted.insert(hash, now.plus(every));
-        self.note_into(&mut waiting, event, now);
+        Self::note_into(&mut waiting, event, now);
     }
 
-    fn note_into(&self, waiting: &mut Waiting, event: &Event, now: Timestamp) {
+    fn note_into(waiting: &mut Waiting, event: &Event, now: Timestamp) {
         if waiting.events.len() >= MAX_WAITING || !waiting.notes.admit(now) {
             waiting.dropped += 1;
             return;
