@@ -102,7 +102,7 @@ impl Key {
             "events" => self.event_instant().map(|_| Kind::Event),
             "policy" => is_json.then_some(Kind::Waivers),
             "advisories" if rest == "current.json" => Some(Kind::AdvisoriesPointer),
-            "advisories" => rest.ends_with(".index").then_some(Kind::AdvisoriesIndex),
+            "advisories" => rest.strip_suffix(".index").map(|_| Kind::AdvisoriesIndex),
             "uploads" if rest.starts_with("answer-") => Some(Kind::HandedOver),
             "uploads" => Some(Kind::Uploaded),
             "store" if rest.starts_with("trial-") => Some(Kind::StoreTrial),
@@ -122,7 +122,7 @@ fn cached_kind(rest: &str) -> Option<Kind> {
     match file {
         "full.json" | "abbreviated.json" => Some(Kind::CachedPackument),
         "absent.json" => Some(Kind::CachedAbsence),
-        _ => file.ends_with(".tgz").then(|| Kind::CachedTarball { upstream: upstream.to_owned(), name }),
+        _ => file.strip_suffix(".tgz").map(|_| Kind::CachedTarball { upstream: upstream.to_owned(), name }),
     }
 }
 

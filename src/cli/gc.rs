@@ -14,6 +14,7 @@ use crate::settings::Settings;
 use crate::storage::Store;
 
 /// Arguments of `holdfast gc`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Removes tarballs and provenance bundles that no document names, prereleases that `[[retention]]` in the settings gives up, uploads

@@ -138,6 +138,21 @@ fn tell(checked: &mut Checked, findings: &[Finding], told: &mut impl FnMut(&Chec
     told(checked, None);
 }
 
+fn tell_package(
+    name: &PackageName,
+    outcome: Result<Found, storage::Error>,
+    checked: &mut Checked,
+    failures: &mut u32,
+    told: &mut impl FnMut(&Checked, Option<&Finding>),
+) -> Result<(), storage::Error> {
+    let outcome = outcome.map(|found| {
+        checked.versions += found.versions;
+        found.findings
+    });
+    tell(checked, &or_unreadable(outcome, &keys::packument(name), failures)?, told);
+    Ok(())
+}
+
 impl Verifier<'_> {
     fn now(&self) -> Timestamp {
         self.clock.now()
@@ -335,7 +350,7 @@ impl Verifier<'_> {
         let mut looks = pin!(looks.buffer_unordered(AT_ONCE));
         while let Some((name, outcome)) = looks.try_next().await? {
             checked.packages += u64::from(names.documents.remove(&name));
-            self.tell_package(&name, outcome, checked, &mut failures, told)?;
+            tell_package(&name, outcome, checked, &mut failures, told)?;
         }
         let rest = std::mem::take(&mut names.documents);
         checked.packages += rest.len() as u64;
@@ -345,28 +360,12 @@ impl Verifier<'_> {
         });
         let mut looks = pin!(looks.buffer_unordered(AT_ONCE));
         while let Some((name, outcome)) = looks.next().await {
-            self.tell_package(&name, outcome, checked, &mut failures, told)?;
+            tell_package(&name, outcome, checked, &mut failures, told)?;
         }
         for name in &names.older_tarballs {
             let outcome = self.older_tarballs(name).await;
-            self.tell_package(name, outcome, checked, &mut failures, told)?;
+            tell_package(name, outcome, checked, &mut failures, told)?;
         }
-        Ok(())
-    }
-
-    fn tell_package(
-        &self,
-        name: &PackageName,
-        outcome: Result<Found, storage::Error>,
-        checked: &mut Checked,
-        failures: &mut u32,
-        told: &mut impl FnMut(&Checked, Option<&Finding>),
-    ) -> Result<(), storage::Error> {
-        let outcome = outcome.map(|found| {
-            checked.versions += found.versions;
-            found.findings
-        });
-        tell(checked, &or_unreadable(outcome, &keys::packument(name), failures)?, told);
         Ok(())
     }
 
@@ -639,7 +638,8 @@ fn describe(name: &PackageName, stored: &[u8]) -> (Found, Vec<Named>) {
         findings.push(finding(Code::OlderDocument));
         return (Found { versions, findings }, named);
     }
-    if !document.revision().split_once('-').is_some_and(|(number, _)| number.parse::<u64>().is_ok()) {
+    let generation = document.revision().split_once('-').map(|(number, _)| number.parse::<u64>());
+    if !matches!(generation, Some(Ok(_))) {
         findings.push(finding(Code::NoRevision));
     }
     for (tag, _) in document.dist_tags().iter().filter(|(_, number)| document.version(number).is_none()) {

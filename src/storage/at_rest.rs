@@ -127,7 +127,7 @@ impl AtRestClient {
         headers.extend(found.class.clone().map(|class| (STORAGE_CLASS, class)));
         let answer = self.send(signer, Method::PUT, path, &headers, COPY_LASTS).await?;
         // A copy that fails on the way has the status of a good one.
-        let body = answer.into_body().bytes().await.map_err(unavailable)?;
+        let body = answer.into_body().bytes().await.map_err(|error| unavailable(&error))?;
         let is_done = String::from_utf8_lossy(&body).contains("<CopyObjectResult");
         if is_done { Ok(()) } else { Err(Error::Unavailable(io::Error::other("the copy broke off"))) }
     }
@@ -150,7 +150,8 @@ impl AtRestClient {
         *request.uri_mut() = url.as_str().parse().map_err(io::Error::other)?;
         *request.headers_mut() = options.signed_headers;
         let answer = tokio::time::timeout(timeout, self.http.execute(request)).await;
-        let answer = answer.map_err(|_| Error::Unavailable(io::ErrorKind::TimedOut.into()))?.map_err(unavailable)?;
+        let answer = answer.map_err(|_| Error::Unavailable(io::ErrorKind::TimedOut.into()))?;
+        let answer = answer.map_err(|error| unavailable(&error))?;
         match answer.status().as_u16() {
             200..=299 => Ok(answer),
             404 => Err(Error::NotFound),
@@ -163,7 +164,7 @@ impl AtRestClient {
 }
 
 /// Without its text, in which the link with its signature may be.
-fn unavailable(error: object_store::client::HttpError) -> Error {
+fn unavailable(error: &object_store::client::HttpError) -> Error {
     Error::Unavailable(io::Error::other(format!("S3 does not answer: {:?}", error.kind())))
 }
 

@@ -86,7 +86,7 @@ async fn every_object_is_encrypted_once_and_stays_what_it_is() {
     assert!(after.values().all(|object| encryption(object) == Some("AES256")), "{after:#?}");
     assert_eq!(kept(&after), kept(&before));
     let tarballs = |operation| {
-        let is_tarball = |key: &str| key.ends_with(".tgz");
+        let is_tarball = |key: &str| key.contains(".tgz");
         server.calls().iter().filter(|call| call.operation == operation && is_tarball(&call.key)).count()
     };
     assert_eq!((tarballs(Operation::Copy), tarballs(Operation::Get)), (4, 0), "their bytes stay where they are");

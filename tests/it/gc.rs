@@ -1,6 +1,7 @@
 //! `holdfast gc`: what nobody needs goes, what anybody may need stays, and no publish loses to it.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -391,5 +392,52 @@ async fn the_command_asks_tells_and_takes_the_rules_of_the_settings() {
     assert_eq!(versions(), 1);
     for wrong in [["--grace", "soon"], ["--cache-max-size", "many"], ["--cache-older-than", "-1d"]] {
         assert_eq!(command(data, &wrong).0, Some(2), "{wrong:?}");
+    }
+}
+
+/// The program itself, killed when it has removed a few of many, again and again.
+#[tokio::test]
+async fn a_kill_in_the_middle_is_gone_on_with() {
+    const PACKAGES: usize = 12;
+    let registry = in_process::Plan::alone();
+    let server = registry.start().await;
+    let alice = server.signed_in("alice").await;
+    for number in 0..PACKAGES {
+        for version in ["1.0.0-a.1", "1.0.0-a.2", "1.0.0"] {
+            alice.publish(&Tarball::new(&format!("tool-{number}"), version), "latest").await.ok();
+        }
+    }
+    drop(alice);
+    server.stop().await;
+    drop(registry.store().await);
+    let (data, folder) = (registry.data(), registry.data().parent().unwrap());
+    let rules = "[[retention]]\npackages = [\"**\"]\nkeep_prereleases = 0\nolder_than = \"1d\"\n";
+    std::fs::write(folder.join("holdfast.toml"), rules).unwrap();
+    let mut kills = 0;
+    loop {
+        let mut command = Command::new(program());
+        command.args(["gc", "--yes", "--json", "--data"]).arg(data).current_dir(folder).env_clear();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told: Vec<String> = lines.by_ref().take(5).map(Result::unwrap).collect();
+        let is_done = told.iter().any(|line| line.contains("summary"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let store = registry.store().await;
+        let leftovers = is_sound(&store).await;
+        assert!(leftovers.iter().all(|found| found.code == Code::OrphanTarball), "{leftovers:?}");
+        if is_done {
+            // What was cut off between a document and its tarballs is an orphan, and young.
+            sweep(&store, &in_days(2), &plan()).await;
+            assert_eq!(is_sound(&store).await, []);
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 1, "{kills} kills");
+    for number in 0..PACKAGES {
+        let stored = std::fs::read(data.join(format!("tool-{number}/index.json"))).unwrap();
+        let stored: Value = serde_json::from_slice(&stored).unwrap();
+        assert_eq!(stored["versions"].as_object().unwrap().keys().collect::<Vec<_>>(), ["1.0.0"]);
     }
 }
