@@ -18,6 +18,7 @@ use crate::providers;
 use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings};
+use crate::sinks::{self, Sinks};
 use crate::storage::{self, Store};
 use crate::upkeep::{
     AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings,
@@ -31,6 +32,8 @@ pub struct App {
     pub registry: Registry,
     /// The record of what happens.
     pub recorder: Recorder,
+    /// Where what happens is told.
+    pub sinks: Sinks,
     /// The time.
     pub clock: Clock,
     /// How this server is seen from outside.
@@ -128,6 +131,9 @@ pub enum StartError {
     /// GitHub's settings are wrong.
     #[error("GitHub cannot be set up")]
     GitHub(#[source] providers::BuildError),
+    /// The sinks cannot be set up.
+    #[error("what happens cannot be told to others")]
+    Sinks(#[from] sinks::BuildError),
     /// The search index cannot be made.
     #[error("the search index cannot be opened")]
     Search(#[from] search::Error),
@@ -161,6 +167,7 @@ impl App {
         let auth = Auth::new(store.clone(), clock.clone(), tasks.clone(), recorder.clone(), settings.auth(&access))
             .map_err(StartError::GitHub)?;
         let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
+        let sinks = settings.sinks_over(&store, &clock)?;
         let (keeping, is_shared) = (store.clone(), store.is_shared());
         let own = store.clone();
         let registry = Registry::new(registry::Parts {
@@ -197,6 +204,9 @@ impl App {
                 keepers.spawn(keep_swept(registry.clone(), stop.clone()));
                 keepers.spawn(keep_recorded(recorder.clone(), stop.clone()));
                 keepers.spawn(keep_counted(registry.clone(), stop.clone()));
+                if !sinks.is_empty() {
+                    keepers.spawn(sinks.clone().keep_delivering(recorder.written(), stop.clone()));
+                }
                 if is_shared {
                     keepers.spawn(keep_waivers(registry.clone(), stop.clone()));
                 }
@@ -207,7 +217,8 @@ impl App {
                     let advisories = advisories.clone();
                     async move { advisories.begin().await }
                 });
-                Some(Arc::new(Upkeep::new(registry.clone(), recorder.clone(), clock.clone(), rules, advisories)))
+                let (recorder, sinks) = (recorder.clone(), sinks.clone());
+                Some(Arc::new(Upkeep::new(registry.clone(), recorder, sinks, clock.clone(), rules, advisories)))
             }
         };
         let public = PublicAddress {
@@ -222,6 +233,7 @@ impl App {
         Ok(Self {
             registry,
             recorder,
+            sinks,
             clock,
             public,
             tasks,
@@ -273,6 +285,7 @@ impl App {
         for upstream in registry.sources().upstreams() {
             metrics.set_upstream_left_alone(upstream.name(), upstream.is_left_alone());
         }
+        metrics.set_event_lag(self.sinks.lags().into_iter().map(|(_, lag)| lag).max().unwrap_or_default());
         let health = registry.policy_health();
         let age = health.advisories_compiled.map(|compiled| self.clock.now().since(compiled));
         metrics.set_advisories(age.unwrap_or_default(), health.advisories_failing_since.is_some());

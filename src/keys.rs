@@ -101,6 +101,7 @@ impl Key {
             "logins" => is_json.then_some(Kind::ShortLived),
             "events" => self.event_instant().map(|_| Kind::Event),
             "policy" => is_json.then_some(Kind::Waivers),
+            "sinks" => rest.strip_suffix(".json").map(|_| Kind::Sink),
             "advisories" if rest == "current.json" => Some(Kind::AdvisoriesPointer),
             "advisories" => rest.strip_suffix(".index").map(|_| Kind::AdvisoriesIndex),
             "uploads" if rest.starts_with("answer-") => Some(Kind::HandedOver),
@@ -172,6 +173,8 @@ pub enum Kind {
     Event,
     /// What persons let through.
     Waivers,
+    /// How far a sink has got, or what it did not take.
+    Sink,
     /// Which index of advisories is in force.
     AdvisoriesPointer,
     /// An index of advisories.
@@ -358,6 +361,22 @@ pub fn recorded_settings() -> Key {
     Key("-/settings/recorded.json".to_owned())
 }
 
+/// How far a sink has got.
+pub fn sink(name: &str) -> Key {
+    Key(format!("-/sinks/{name}.json"))
+}
+
+/// The folder of what a sink did not take.
+pub fn dead_letters(sink: &str) -> Key {
+    Key(format!("-/sinks/{sink}/dead"))
+}
+
+/// Events that a sink did not take, in the order in which they were given up.
+pub fn dead_letter(sink: &str, given_up: Timestamp, id: &str) -> Key {
+    let instant = given_up.to_string().replace(':', "");
+    Key(format!("-/sinks/{sink}/dead/{instant}-{id}.json"))
+}
+
 /// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone
 /// are one account, as on GitHub.
 pub fn user(name: &str) -> Key {
@@ -527,6 +546,8 @@ mod tests {
                 (record("default-1", &name), Kind::Record),
                 (signing_keys("default-1"), Kind::SigningKeys),
                 (waivers(), Kind::Waivers),
+                (sink("chat"), Kind::Sink),
+                (dead_letter("chat", Timestamp::from_millis(0), "0a"), Kind::Sink),
                 (advisories_pointer(), Kind::AdvisoriesPointer),
                 (advisories_index("0a"), Kind::AdvisoriesIndex),
                 (event_batch(Timestamp::from_millis(0), "0a"), Kind::Event),

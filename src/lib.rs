@@ -23,6 +23,7 @@ pub mod search;
 pub mod secret;
 pub mod serve;
 pub mod settings;
+pub mod sinks;
 pub mod storage;
 pub mod takeover;
 pub mod telemetry;

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::{DataArgs, output, runtime};
+use super::{DataArgs, output, runtime, sinks};
 use crate::clock::Clock;
 use crate::events::{Decision, Event, Filter, LATE, Position, Record};
 use crate::npm::{Pattern, Timestamp};
@@ -27,7 +27,9 @@ const USUAL: Duration = Duration::from_hours(24);
 
 /// Arguments of `holdfast events`.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
 The record is read from the store itself: beside a server, or without one. Every change is in it before it is answered; what
 was refused, and what was withheld, is there after seconds. docs/events.md tells what an event has in it.
 
@@ -36,8 +38,11 @@ Examples:
   holdfast events --follow                        from now on, as it comes
   holdfast events --kind package --package '@acme/*' --since 30d
   holdfast events --kind sign-in --refused        who was not let in
-  holdfast events --since 2026-11-01 --until 2026-12-01 --export november.jsonl")]
+  holdfast events --since 2026-11-01 --until 2026-12-01 --export november.jsonl"
+)]
 pub(super) struct EventsArgs {
+    #[command(subcommand)]
+    command: Option<EventsCommand>,
     /// Not older: a time such as `24h` or `7d`, a day, or an instant [default: 24h; with --follow from now on]
     #[arg(long, value_name = "24h|DATE")]
     since: Option<String>,
@@ -72,7 +77,16 @@ pub(super) struct EventsArgs {
     settings: DataArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum EventsCommand {
+    /// How the sinks are: what they have not got yet, what went wrong, what was given up
+    Sinks(sinks::SinksArgs),
+}
+
 pub(super) fn run(arguments: &EventsArgs) -> anyhow::Result<ExitCode> {
+    if let Some(EventsCommand::Sinks(of_sinks)) = &arguments.command {
+        return sinks::run(of_sinks, &arguments.settings);
+    }
     let settings = arguments.settings.load()?.settings;
     let shown = settings.storage.shown();
     let store = Store::reading_at(&settings.storage.location()).with_context(|| format!("`{shown}` cannot be read"))?;

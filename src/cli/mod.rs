@@ -7,6 +7,7 @@ mod events;
 mod explain;
 mod gc;
 mod import;
+mod index;
 mod lambda;
 mod login;
 mod orders;
@@ -15,6 +16,7 @@ mod policy;
 mod publish;
 mod routes;
 mod serve;
+mod sinks;
 mod token;
 mod trust;
 mod user;
@@ -78,8 +80,10 @@ enum Command {
     Trust(trust::TrustArgs),
     /// Which versions are offered: explain, check a lockfile, let something through
     Policy(policy::PolicyArgs),
-    /// The record of what happened: who did what, when, from where
+    /// The record of what happened: who did what, when, from where; and whom it is told to
     Events(events::EventsArgs),
+    /// Make the search index anew, or tell all packages to the sinks
+    Index(index::IndexArgs),
     /// Take over what another registry left in the store
     Import(import::ImportArgs),
     /// Look over the whole store: is everything there, and what it should be
@@ -206,6 +210,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Trust(arguments) => trust::run(arguments),
         Command::Policy(arguments) => policy::run(arguments),
         Command::Events(arguments) => events::run(&arguments),
+        Command::Index(arguments) => index::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Verify(arguments) => Ok(verify::run(&arguments)),
         Command::Gc(arguments) => gc::run(&arguments),

@@ -45,9 +45,10 @@ pub(super) async fn carry_out_on(store: Store, settings: &Settings, errand: Erra
     let clock = Clock::default();
     let recorder = Recorder::new(store.clone(), clock.clone(), tasks.clone());
     let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
+    let sinks = settings.sinks_over(&store, &clock)?;
     let auth = Auth::new(store, clock.clone(), tasks.clone(), recorder.clone(), settings.auth(&access))?;
-    let (auth, waivers, recorder, clock) = (&auth, &waivers, &recorder, &clock);
-    let desk = Desk { auth, waivers, recorder, clock, registry: None };
+    let (auth, waivers, recorder, sinks, clock) = (&auth, &waivers, &recorder, &sinks, &clock);
+    let desk = Desk { auth, waivers, recorder, sinks, clock, registry: None };
     let outcome = operator::carry_out(desk, errand).await;
     tasks.close();
     tasks.wait().await;

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
     telemetry::start(&settings.log);
     if !loaded.unused.is_empty() {
         output::message(&format!(
-            "holdfast: of codebox's variables these are not used yet: {}",
+            "holdfast: of codebox's variables these mean nothing by themselves, since Insights needs an id and a secret: {}",
             loaded.unused.join(", ")
         ));
     }

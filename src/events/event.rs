@@ -51,6 +51,8 @@ kinds! {
     Owners = "package.owners",
     /// Somebody starred a package, or took the star back.
     Star = "package.star",
+    /// Nothing happened: it is what there is of a package, told to a sink that is to know all (`holdfast index`).
+    Index = "package.index",
     /// A change of a package was refused: no right, the number taken, a wrong tarball.
     Refused = "package.refused",
     /// A workflow is trusted with a package.

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quick_cache::sync::Cache;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
 use super::Event;
@@ -45,6 +46,10 @@ struct Inner {
     /// Until when a note is not made again, by the hash of what it says.
     noted: Cache<u64, Timestamp>,
     hasher: RandomState,
+    /// The instant in the name of the batch before, in milliseconds since 1970.
+    last_began: AtomicI64,
+    /// Told of each batch.
+    written: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +95,9 @@ impl Recorder {
     pub fn new(store: Store, clock: Clock, tasks: TaskTracker) -> Self {
         let (waiting, writing) = (Mutex::default(), tokio::sync::Mutex::default());
         let (noted, hasher) = (Cache::new(REMEMBERED_NOTES), RandomState::new());
-        Self { inner: Arc::new(Inner { store, clock, tasks, waiting, writing, noted, hasher }) }
+        let (written, last_began) = (watch::Sender::default(), AtomicI64::default());
+        let inner = Inner { store, clock, tasks, waiting, writing, noted, hasher, last_began, written };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Writes the event of a change down. Durable when it returns.
@@ -174,6 +181,12 @@ impl Recorder {
     }
 
     /// How many events wait, and how many were dropped since the log was told.
+    /// Changes whenever this process has written into the record.
+    pub fn written(&self) -> watch::Receiver<()> {
+        self.inner.written.subscribe()
+    }
+
+    /// How many events wait, and how many were dropped so far.
     pub fn backlog(&self) -> (usize, u64) {
         let waiting = self.waiting();
         (waiting.events.len(), waiting.dropped)
@@ -207,10 +220,11 @@ impl Recorder {
     }
 
     async fn write(&self, batch: Vec<Pending>) -> Result<(), Error> {
-        let key = keys::event_batch(self.inner.clock.now(), &random::id());
+        let key = keys::event_batch(self.began(), &random::id());
         let lines: Vec<&[u8]> = batch.iter().map(|pending| pending.line.as_slice()).collect();
         match self.inner.store.create(&key, Bytes::from(lines.concat())).await {
             Ok(()) => {
+                self.inner.written.send_replace(());
                 for waiter in batch.into_iter().filter_map(|pending| pending.waiter) {
                     // Whoever waited may have gone.
                     let _ = waiter.send(());
@@ -225,6 +239,14 @@ impl Recorder {
                 Err(error)
             }
         }
+    }
+
+    /// When a batch begins, as its name says: no two of this process have one instant, so that they sort as they were written.
+    fn began(&self) -> Timestamp {
+        let now = self.inner.clock.now().as_millis();
+        let after = |last: i64| Some(now.max(last.saturating_add(1)));
+        let last = self.inner.last_began.fetch_update(Ordering::Relaxed, Ordering::Relaxed, after);
+        Timestamp::from_millis(last.ok().and_then(after).unwrap_or(now))
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {

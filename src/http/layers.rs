@@ -80,8 +80,13 @@ impl HttpService {
         let address = request.extensions().get::<Origin>().and_then(|origin| origin.address);
         let mut response = match prepared {
             Ok(()) => {
-                let asked = asked(&request, &id);
-                events::within(asked, self.answer(request, &id)).await
+                let (asked, uri, sinks) = (asked(&request, &id), request.uri().clone(), self.app.sinks.clone());
+                let response = events::within(Arc::clone(&asked), self.answer(request, &id)).await;
+                if response.status().is_server_error() {
+                    let message = || format!("status {}, request {id}", response.status().as_u16());
+                    sinks.saw_failure(method.as_str(), uri.path(), &asked, message);
+                }
+                response
             }
             Err(error) => error.into_response_with(&id),
         };

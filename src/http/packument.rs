@@ -37,6 +37,7 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, Error> {
     let packument = app.registry.packument(caller, name, negotiate::form(headers)).await?;
+    app.sinks.saw_read(name, || caller.who());
     let etag = packument.etag(base);
     let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
     let is_unchanged = negotiate::is_unchanged(headers, &etag, modified);

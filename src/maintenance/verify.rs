@@ -223,6 +223,7 @@ impl Verifier<'_> {
             | Kind::SigningKeys
             | Kind::Event
             | Kind::Waivers
+            | Kind::Sink
             | Kind::AdvisoriesPointer => self.parses::<IgnoredAny>(key).await,
         }
     }

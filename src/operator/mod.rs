@@ -21,6 +21,7 @@ use crate::npm::{PackageName, Pattern, Version};
 use crate::policy::Waiver;
 use crate::random;
 use crate::registry::{self, Registry, WaiverBook};
+use crate::sinks::{self, Sinks};
 
 /// Under whose name an operator trusts a workflow. The colon keeps it out of reach: no account may have one in its name,
 /// so nobody can become the owner of what such a workflow publishes first.
@@ -125,6 +126,13 @@ pub enum Order {
         /// Who says so.
         by: String,
     },
+    /// How the sinks are.
+    ListSinks,
+    /// Tries once more what a sink did not take.
+    RetrySink {
+        /// Which.
+        name: String,
+    },
     /// Ends the trust in a workflow.
     Distrust {
         /// The package.
@@ -178,6 +186,8 @@ pub struct Desk<'a> {
     pub waivers: &'a WaiverBook,
     /// Where it is written down what was done.
     pub recorder: &'a Recorder,
+    /// Where what happens is told.
+    pub sinks: &'a Sinks,
     /// The time.
     pub clock: &'a Clock,
     /// The registry, where one runs.
@@ -254,6 +264,11 @@ pub enum Outcome {
         /// All of them, or the new one.
         waivers: Vec<Waiver>,
     },
+    /// The sinks.
+    Sinks {
+        /// All of them.
+        sinks: Vec<sinks::Status>,
+    },
     /// It was not done.
     Refused {
         /// For people.
@@ -324,6 +339,12 @@ impl From<Error> for Refusal {
     }
 }
 
+impl From<sinks::StateError> for Refusal {
+    fn from(error: sinks::StateError) -> Self {
+        Self(error.to_string())
+    }
+}
+
 impl From<Refusal> for Outcome {
     fn from(Refusal(why): Refusal) -> Self {
         Self::Refused { why }
@@ -385,6 +406,12 @@ async fn attempt(desk: Desk<'_>, order: Order) -> Result<Outcome, Refusal> {
         Order::ListWaivers => return Ok(Outcome::Waivers { waivers: desk.waivers.list().await? }),
         Order::Unwaive { id, by } => {
             desk.waivers.remove(&id, &by).await?.ok_or_else(|| Refusal(format!("there is no waiver `{id}`")))?;
+        }
+        Order::ListSinks => return Ok(Outcome::Sinks { sinks: desk.sinks.status().await? }),
+        Order::RetrySink { name } => {
+            if !desk.sinks.retry(&name).await? {
+                return Err(Refusal(format!("there is no sink `{name}` in the settings")));
+            }
         }
         Order::Distrust { package, id } => {
             if !auth.distrust(&name(&package)?, &id).await? {

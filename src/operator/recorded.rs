@@ -48,7 +48,12 @@ pub(super) fn events(order: &Order, outcome: &Outcome, by: &Who, now: Timestamp)
         }
         Order::Distrust { package, id } => of_package(Kind::Distrust, package).with("id", id),
         Order::Waive { .. } | Order::Unwaive { .. } => return Vec::new(),
-        Order::ListUsers | Order::ListTokens { .. } | Order::ListTrust { .. } | Order::ListWaivers => {
+        Order::RetrySink { name } => event(Kind::Command).with("command", "events sinks --retry").with("sink", name),
+        Order::ListUsers
+        | Order::ListTokens { .. }
+        | Order::ListTrust { .. }
+        | Order::ListWaivers
+        | Order::ListSinks => {
             return Vec::new();
         }
     };

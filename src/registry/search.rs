@@ -34,7 +34,7 @@ pub const DEFAULT_SIZE: usize = 20;
 /// npm's maximum.
 const MAX_SIZE: usize = 250;
 /// Names indexed before a commit: bounds the memory of a batch.
-const BATCH: usize = 1000;
+pub(super) const BATCH: usize = 1000;
 /// Documents that are read at once for the index: a bucket answers many as quickly as one.
 const READ_AT_ONCE: usize = 16;
 /// How often a bucket that others publish to is listed.
@@ -432,7 +432,7 @@ impl Registry {
 }
 
 /// What the index holds of a package: its latest version. `None` for one that has no version to show.
-fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
+pub(super) fn entry_of(name: &PackageName, stored: &[u8]) -> Option<SearchEntry> {
     let document = HostedPackument::parse(stored).ok()?;
     let number = document.shown_version()?;
     let version: Map<String, Value> = serde_json::from_str(document.version(&number)?.get()).ok()?;

@@ -76,7 +76,7 @@ async fn serve(app: &App, stream: UnixStream) -> io::Result<()> {
         Ok(errand) => {
             let (registry, recorder, clock) = (&app.registry, &app.recorder, &app.clock);
             let (auth, waivers) = (registry.auth(), registry.waivers());
-            let desk = Desk { auth, waivers, recorder, clock, registry: Some(registry) };
+            let desk = Desk { auth, waivers, recorder, sinks: &app.sinks, clock, registry: Some(registry) };
             operator::carry_out(desk, errand).await
         }
         Err(_) => Outcome::Refused {

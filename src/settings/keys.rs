@@ -10,6 +10,7 @@ use url::Url;
 
 use super::retention::retention;
 use super::rules::rules;
+use super::sinks::SinkDraft;
 use super::{
     AdvisorySource, Auto, DEFAULT_UPSTREAM, GitHub, ReadOnly, RegistrationSetting, Settings, UpstreamSettings,
 };
@@ -21,6 +22,7 @@ use crate::policy::{Control, UpstreamSwitches};
 use crate::providers;
 use crate::registry::Redirect;
 use crate::secret::Secret;
+use crate::sinks::{IndexFormat, SnsFormat};
 use crate::storage::{AddressError, BucketSettings, Encryption};
 use crate::upstream;
 
@@ -49,6 +51,7 @@ pub(super) struct Draft {
     access_key_id: Option<String>,
     secret_access_key: Option<Secret>,
     issuers: BTreeMap<String, IssuerDraft>,
+    sinks: BTreeMap<String, SinkDraft>,
     metrics_access: MetricsAccess,
     metrics_token: Option<Secret>,
 }
@@ -782,6 +785,128 @@ pub static KEYS: &[KeyInfo] = &[
         }
     ),
     key!(
+        "sinks.*.kind",
+        "none",
+        "A place that is told what happens: `webhook`, `npm-hook`, `slack`, `sns`, `file` or `insights`. See [sinks.md](sinks.md). The name has small letters, digits and `-`.",
+        |draft, name, value| {
+            draft.sink(name)?.kind =
+                Some(parsed(value, "`insights`, `webhook`, `npm-hook`, `sns`, `slack` or `file`")?);
+            Ok(())
+        }
+    ),
+    key!(secret
+        "sinks.*.url",
+        "set for `insights` and `sns`",
+        "Its address, where it is one of the web; `https` unless `allow_http` says otherwise or it is this machine. For `sns` only where it is not the region's own.",
+        |draft, name, value| {
+            draft.sink(name)?.url = Some(endpoint_url(value)?);
+            Ok(())
+        }
+    ),
+    key!(secret
+        "sinks.*.secret",
+        "none",
+        "What `webhook` and `npm-hook` sign with, and the secret of `insights`. Best set by the environment: `HOLDFAST__SINKS__NAME__SECRET`.",
+        |draft, name, value| {
+            draft.sink(name)?.secret = Some(Secret::new(text(value)?));
+            Ok(())
+        }
+    ),
+    key!("sinks.*.client_id", "none", "As whom `insights` is told.", |draft, name, value| {
+        draft.sink(name)?.client_id = Some(text(value)?);
+        Ok(())
+    }),
+    key!(
+        "sinks.*.topic",
+        "none",
+        "The topic of `sns`, by its ARN. Credentials come by the platform's usual chain.",
+        |draft, name, value| {
+            draft.sink(name)?.topic =
+                Some(parsed(value, "the ARN of a topic, such as `arn:aws:sns:eu-west-1:123456789012:registry`")?);
+            Ok(())
+        }
+    ),
+    key!("sinks.*.path", "none", "The file of `file`; its folder has to be there.", |draft, name, value| {
+        draft.sink(name)?.path = Some(text(value)?.into());
+        Ok(())
+    }),
+    key!(
+        "sinks.*.format",
+        "\"event\"",
+        "The form of a message of `sns`: `event`, or `codebox` as codebox published to its topic.",
+        |draft, name, value| {
+            draft.sink(name)?.format = Some(match text(value)?.as_str() {
+                "event" => SnsFormat::Event,
+                "codebox" => SnsFormat::Codebox,
+                other => return Err(format!("`{other}` is not `event` or `codebox`")),
+            });
+            Ok(())
+        }
+    ),
+    key!(
+        "sinks.*.index_format",
+        "\"0.14\"",
+        "How `holdfast index --sinks` tells `insights`: `0.14` with the credentials in the body, as codebox's own command did, or `0.15` with them in a header.",
+        |draft, name, value| {
+            draft.sink(name)?.index_format = Some(match text(value)?.as_str() {
+                "0.14" => IndexFormat::InBody,
+                "0.15" => IndexFormat::InHeader,
+                other => return Err(format!("`{other}` is not `0.14` or `0.15`")),
+            });
+            Ok(())
+        }
+    ),
+    key!("sinks.*.batch", "50", "How many events one request of `webhook` has at most.", |draft, name, value| {
+        draft.sink(name)?.batch = Some(positive(value)?.min(500));
+        Ok(())
+    }),
+    key!(
+        "sinks.*.events",
+        "[\"package.*\"]",
+        "Which events it is told, by their kinds: `package.publish`, `package.*`, or `*` for all.",
+        |draft, name, value| {
+            draft.sink(name)?.wants.events =
+                list(value, "a kind of event such as `package.publish` or `package.*`", str::parse)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "sinks.*.packages",
+        "[\"**\"]",
+        "Of which packages: `name`, `@scope/*` and so on. Events of no package are told only with `**`.",
+        |draft, name, value| {
+            draft.sink(name)?.wants.packages = list(value, "a name or `@scope/*`", str::parse)?;
+            Ok(())
+        }
+    ),
+    key!(
+        "sinks.*.timeout_seconds",
+        "10",
+        "How long one request may take, its answer included.",
+        |draft, name, value| {
+            draft.sink(name)?.timeout = Some(Duration::from_secs(bytes(value)?.clamp(1, 120)));
+            Ok(())
+        }
+    ),
+    key!(
+        "sinks.*.tries",
+        "20",
+        "After how many failures in a row events are given up and put aside, as dead letters. Pauses double from a second to an hour: 20 tries take about nine hours.",
+        |draft, name, value| {
+            draft.sink(name)?.tries = Some(u32::try_from(positive(value)?).unwrap_or(u32::MAX));
+            Ok(())
+        }
+    ),
+    key!(
+        "sinks.*.allow_http",
+        "false",
+        "Whether the address may be `http` although it is not this machine: whoever is on the line reads along.",
+        |draft, name, value| {
+            draft.sink(name)?.allow_http = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(
         "log.level",
         "\"info\"",
         "What is logged: `error`, `warn`, `info`, `debug`, or by module as in `info,holdfast::upstream=debug`.",
@@ -841,6 +966,16 @@ impl Draft {
 
     fn issuer(&mut self, name: &str) -> &mut IssuerDraft {
         self.issuers.entry(name.to_owned()).or_default()
+    }
+
+    /// The sink of a name, which is part of a key.
+    fn sink(&mut self, name: &str) -> Result<&mut SinkDraft, String> {
+        let is_name =
+            name.len() <= 64 && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        if !is_name {
+            return Err(format!("`{name}` is no name of a sink: it has small letters, digits and `-`"));
+        }
+        Ok(self.sinks.entry(name.to_owned()).or_default())
     }
 
     fn finish_github(&mut self, missing: &mut Vec<String>) {
@@ -917,6 +1052,12 @@ impl Draft {
         self.finish_github(&mut missing);
         self.finish_issuers(&mut missing);
         self.finish_metrics(&mut missing);
+        for (name, draft) in std::mem::take(&mut self.sinks) {
+            match draft.finish(&name) {
+                Ok(sink) => self.settings.sinks.push(sink),
+                Err(mistakes) => missing.extend(mistakes),
+            }
+        }
         self.bucket.access_key = self.access_key_id.zip(self.secret_access_key);
         self.settings.storage.bucket = self.has_bucket.then_some(self.bucket);
         if self.settings.packages.proxy {
@@ -975,6 +1116,18 @@ fn http_url(value: &Value) -> Result<Url, String> {
     if !url.path().ends_with('/') {
         let path = format!("{}/", url.path());
         url.set_path(&path);
+    }
+    Ok(url)
+}
+
+/// The whole address of something that is asked there, query included.
+fn endpoint_url(value: &Value) -> Result<Url, String> {
+    let text = text(value)?;
+    let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
+    // Not told what it is: it may be a secret.
+    let url = url.ok_or("must be an http or https URL, such as `https://hooks.example/registry`")?;
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err("must have neither credentials nor a fragment in it".to_owned());
     }
     Ok(url)
 }

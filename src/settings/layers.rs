@@ -95,7 +95,7 @@ impl Layer {
     pub(super) fn environment(variables: Vec<(String, String)>) -> Self {
         let ours = variables.into_iter().filter_map(|(name, value)| {
             let mut key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
-            for section in ["upstreams", "issuers"] {
+            for section in ["upstreams", "issuers", "sinks"] {
                 let rest = key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'));
                 if let Some((name, member)) = rest.and_then(|rest| rest.split_once('.')) {
                     key = format!("{section}.{}.{member}", name.replace('_', "-"));

@@ -11,6 +11,7 @@ mod platform;
 mod policy;
 mod retention;
 mod rules;
+mod sinks;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -33,13 +34,15 @@ use crate::auth::{
     self, AccessPolicy, AccessPolicySettings, GitHubSettings, GroupNeeds, IssuerKind, IssuerSettings, Principal,
     Registration, Rule, RuleError,
 };
+use crate::clock::Clock;
 use crate::maintenance::Retention;
 use crate::metrics::Readers;
 use crate::npm::{Pattern, publish_body, tarball};
 use crate::providers;
 use crate::registry::{Limits, Redirect, Redirects};
 use crate::secret::Secret;
-use crate::storage::{BucketSettings, Location};
+use crate::sinks::{BuildError as SinkError, SinkSettings, Sinks};
+use crate::storage::{BucketSettings, Location, Store};
 use crate::upstream;
 
 /// The file in the data directory that keeps what was found at the first start. Under `-/`, where no package can be.
@@ -80,6 +83,8 @@ pub struct Settings {
     pub advisories: AdvisorySettings,
     /// Which prereleases `holdfast gc` gives up.
     pub retention: Vec<Retention>,
+    /// Where what happens is told.
+    pub sinks: Vec<SinkSettings>,
     /// Logs.
     pub log: Log,
     /// Every key that is set with its value as text: to tell whether it is another one.
@@ -282,6 +287,7 @@ impl Default for Settings {
             policy: PolicySettings::default(),
             advisories: AdvisorySettings::default(),
             retention: Vec::new(),
+            sinks: Vec::new(),
             log: Log { level: "info".to_owned(), json: false },
             effective: BTreeMap::new(),
             metrics_readers: Readers::Local,
@@ -296,7 +302,7 @@ pub struct Loaded {
     pub settings: Settings,
     /// Every key with its value as text and its origin, in the order of the documentation.
     pub shown: Vec<Shown>,
-    /// Variables of the older system that are there and mean nothing yet.
+    /// Variables of the older system that are there and mean nothing without another.
     pub unused: Vec<&'static str>,
 }
 
@@ -462,6 +468,14 @@ impl Settings {
     pub fn typed_url(&self, port: u16) -> String {
         let local = || format!("{}/", self.local_url(port).replace("//127.0.0.1:", "//localhost:"));
         self.server.public_url.as_ref().map_or_else(local, ToString::to_string)
+    }
+
+    /// The sinks, ready to be told. What they send has the address that people type.
+    ///
+    /// # Errors
+    /// When requests cannot be made at all.
+    pub fn sinks_over(&self, store: &Store, clock: &Clock) -> Result<Sinks, SinkError> {
+        Sinks::new(&self.sinks, store, clock, &self.typed_url(self.server.listen.port()))
     }
 
     /// The upstream that turns out to be this server, if one does: it would ask itself for ever.

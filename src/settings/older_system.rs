@@ -23,8 +23,10 @@ const MEANINGS: [(&str, &str, &str); 8] = [
     ("region", "CODEBOX_REGION", "storage.region"),
 ];
 
-/// Its variables that mean nothing here yet.
-const UNUSED: [&str; 5] = ["clientId", "secret", "logTopic", "CODEBOX_INSIGHTS_CLIENT_ID", "CODEBOX_INSIGHTS_SECRET"];
+/// The two that Insights needs, each in both spellings.
+const INSIGHTS: [[&str; 2]; 2] = [["clientId", "CODEBOX_INSIGHTS_CLIENT_ID"], ["secret", "CODEBOX_INSIGHTS_SECRET"]];
+/// The topic that its versions 0.8 to 0.12 published to, which had one spelling only.
+const TOPIC: &str = "logTopic";
 
 /// Whether the environment is the older system's.
 fn is_there(environment: &[(String, String)]) -> bool {
@@ -36,10 +38,35 @@ fn value<'a>(environment: &'a [(String, String)], name: &str) -> Option<&'a str>
     found.map(|(_, value)| value.trim())
 }
 
-/// The variables that are there and mean nothing yet.
+/// Variable and value of a setting that has two spellings.
+fn either<'a>(environment: &'a [(String, String)], names: [&'static str; 2]) -> Option<(&'static str, &'a str)> {
+    names.into_iter().find_map(|name| value(environment, name).map(|found| (name, found)))
+}
+
+/// The variables that are there and mean nothing: one of the two that Insights needs, as in the older system.
 pub(super) fn unused(environment: &[(String, String)]) -> Vec<&'static str> {
-    let set = UNUSED.into_iter().filter(|name| value(environment, name).is_some());
-    if is_there(environment) { set.collect() } else { Vec::new() }
+    let set: Vec<_> =
+        INSIGHTS.into_iter().filter_map(|names| either(environment, names)).map(|(name, _)| name).collect();
+    if is_there(environment) && set.len() == 1 { set } else { Vec::new() }
+}
+
+/// The sinks that its variables stand for.
+fn sinks(environment: &[(String, String)]) -> Vec<(&'static str, String, Origin)> {
+    let mut values = Vec::new();
+    let mut set =
+        |key, name: &str, value: &str| values.push((key, value.to_owned(), Origin::Environment(name.to_owned())));
+    let [id, secret] = INSIGHTS.map(|names| either(environment, names));
+    if let (Some((id_name, id)), Some((secret_name, secret))) = (id, secret) {
+        set("sinks.insights.kind", id_name, "insights");
+        set("sinks.insights.client_id", id_name, id);
+        set("sinks.insights.secret", secret_name, secret);
+    }
+    if let Some(topic) = value(environment, TOPIC) {
+        set("sinks.log-topic.kind", TOPIC, "sns");
+        set("sinks.log-topic.topic", TOPIC, topic);
+        set("sinks.log-topic.format", TOPIC, "codebox");
+    }
+    values
 }
 
 /// The settings that its variables stand for; nothing where there are none.
@@ -61,6 +88,7 @@ pub(super) fn layer(environment: &[(String, String)]) -> Option<Layer> {
             break;
         }
     }
+    values.extend(sinks(environment));
     let (name, organizations) = ["restrictedOrgs", "CODEBOX_RESTRICTED_ORGS"]
         .into_iter()
         .find_map(|name| value(name).map(|found| (name, found)))
@@ -175,12 +203,19 @@ mod tests {
     }
 
     #[test]
-    fn variables_without_a_meaning_are_told_and_are_no_mistake() {
-        let environment = [("githubClientId", "id"), ("clientId", "x"), ("secret", "y"), ("logTopic", "z")];
+    fn insights_and_the_topic_are_sinks() {
+        const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:npm-prod-log";
+        let environment =
+            [("githubClientId", "id"), ("clientId", "x"), ("CODEBOX_INSIGHTS_SECRET", "y"), ("logTopic", TOPIC)];
         let owned = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(unused(&owned), ["clientId", "secret", "logTopic"]);
-        assert_eq!(unused(&owned[1..]), Vec::<&str>::new());
-        assert!(load(&environment).is_ok());
+        assert_eq!(unused(&owned), Vec::<&str>::new());
+        let sinks = load(&environment).unwrap().sinks;
+        let shown: Vec<_> = sinks.iter().map(|sink| (sink.name.as_str(), sink.kind.as_str())).collect();
+        assert_eq!(shown, [("insights", "insights"), ("log-topic", "sns")]);
+        // One of the two did nothing there, and is no mistake.
+        assert_eq!(unused(&owned[..2]), ["clientId"]);
+        assert!(load(&environment[..2]).unwrap().sinks.is_empty());
+        assert!(load(&environment[1..]).unwrap().sinks.is_empty());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Upkeep where nothing runs between requests: what is due is done after an answer, the rest when a schedule calls for it.
 
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{AdvisoryKeeper, RulesKeeper, counted, recorded, rules, sweep};
@@ -10,6 +12,7 @@ use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::npm::Timestamp;
 use crate::registry::Registry;
+use crate::sinks::Sinks;
 
 /// How often another process's refresh of the advisories is looked for.
 const FOLLOW: Duration = Duration::from_mins(5);
@@ -17,10 +20,18 @@ const FOLLOW: Duration = Duration::from_mins(5);
 /// How often another process's waivers are looked for.
 const WAIVERS: Duration = Duration::from_secs(10);
 
+/// How often it is looked for what sinks have not got, where this process has recorded nothing.
+const TELL: Duration = Duration::from_secs(30);
+/// For telling them after an answer, out of the time that all upkeep has there.
+const TELLING: Duration = Duration::from_millis(1500);
+/// The same when a schedule calls for it.
+const TELLING_ALL: Duration = Duration::from_secs(20);
+
 /// What a server's tasks would do by themselves.
 pub struct Upkeep {
     registry: Registry,
     recorder: Recorder,
+    sinks: Sinks,
     clock: Clock,
     rules: RulesKeeper,
     advisories: AdvisoryKeeper,
@@ -29,6 +40,8 @@ pub struct Upkeep {
     advisories_due: Due,
     sweep_due: Due,
     counted_due: Due,
+    sinks_due: Due,
+    recorded: Mutex<watch::Receiver<()>>,
 }
 
 /// When something was last done.
@@ -59,14 +72,16 @@ impl Upkeep {
     pub fn new(
         registry: Registry,
         recorder: Recorder,
+        sinks: Sinks,
         clock: Clock,
         rules: RulesKeeper,
         advisories: AdvisoryKeeper,
     ) -> Self {
-        let now = clock.now();
+        let (now, recorded) = (clock.now(), recorder.written());
         Self {
             registry,
             recorder,
+            sinks,
             clock,
             rules,
             advisories,
@@ -75,6 +90,8 @@ impl Upkeep {
             advisories_due: Due::after(FOLLOW, now),
             sweep_due: Due::after(sweep::EVERY, now),
             counted_due: Due::after(counted::EVERY, now),
+            sinks_due: Due::after(TELL, now),
+            recorded: Mutex::new(recorded),
         }
     }
 
@@ -98,6 +115,17 @@ impl Upkeep {
         if self.counted_due.take(now) {
             counted::write_down(&self.registry).await;
         }
+        if self.has_recorded() || self.sinks_due.take(now) {
+            self.sinks.deliver_within(TELLING).await;
+        }
+    }
+
+    /// Whether this process has recorded something since this was last asked.
+    fn has_recorded(&self) -> bool {
+        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let has = recorded.has_changed().unwrap_or(false);
+        recorded.mark_unchanged();
+        has
     }
 
     /// Does everything, however long it takes: refreshes the advisories from their source too.
@@ -107,6 +135,7 @@ impl Upkeep {
         self.advisories.refresh_now().await;
         sweep::sweep(&self.registry).await;
         counted::write_down(&self.registry).await;
+        self.sinks.deliver_within(TELLING_ALL).await;
     }
 }
 

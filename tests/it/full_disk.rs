@@ -3,7 +3,10 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use holdfast::events::Event;
+use holdfast::sinks::{SinkKind, SinkSettings, Wants};
 use tempfile::TempDir;
 
 use crate::support::in_process::Plan;
@@ -151,5 +154,40 @@ async fn a_full_disk_keeps_no_part_of_what_comes_from_upstream() {
     assert!(!large.status.is_success() || !large.is_whole);
     disk.make_room();
     server.get("/large/-/large-1.0.0.tgz").await.ok();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_leaves_no_half_line_of_what_is_told_to_a_file() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let path = disk.folder.path().join("events.jsonl");
+    let mut plan = Plan::alone();
+    let (kind, timeout) = (SinkKind::File { path: path.clone() }, Duration::from_secs(5));
+    plan.settings.sinks =
+        vec![SinkSettings { name: "file".to_owned(), kind, wants: Wants::default(), timeout, tries: 100 }];
+    let server = plan.start().await.signed_in("alice").await;
+    let tell = async || server.app.sinks.deliver_within(crate::support::PATIENCE).await;
+    let lines = || -> Vec<Event> {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.is_empty() || text.ends_with('\n'), "{text}");
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    server.publish(&Tarball::new("first", "1.0.0"), "latest").await.ok();
+    tell().await;
+    assert_eq!(lines().len(), 1);
+    disk.fill();
+    let names: Vec<String> = (0..40).map(|number| format!("tool-{number}")).collect();
+    for name in &names {
+        server.publish(&Tarball::new(name, "1.0.0"), "latest").await.ok();
+    }
+    tell().await;
+    let status = server.app.sinks.status().await.unwrap().remove(0);
+    assert!(status.last_error.is_some_and(|error| error.contains("cannot be written")));
+    assert!(lines().len() < names.len());
+    disk.make_room();
+    plan.clock.advance(Duration::from_hours(2));
+    tell().await;
+    let told: Vec<String> = lines().into_iter().filter_map(|event| event.package).collect();
+    assert_eq!(told[1..], names);
     server.stop().await;
 }

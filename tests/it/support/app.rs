@@ -126,7 +126,7 @@ impl TestApp {
         let registry = &self.app.registry;
         let (auth, waivers) = (registry.auth(), registry.waivers());
         let (recorder, clock) = (&self.app.recorder, &self.app.clock);
-        Desk { auth, waivers, recorder, clock, registry: Some(registry) }
+        Desk { auth, waivers, recorder, sinks: &self.app.sinks, clock, registry: Some(registry) }
     }
 
     /// Changes the settings of the next start, see [`TestApp::restarted`].

@@ -22,6 +22,7 @@ pub(crate) mod object_server;
 pub(crate) mod package;
 pub(crate) mod pages;
 pub(crate) mod real_servers;
+pub(crate) mod receiver;
 pub(crate) mod recorder;
 pub(crate) mod server;
 pub(crate) mod signed_in;
