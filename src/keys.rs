@@ -13,13 +13,34 @@ use crate::npm::{Form, PackageName, Timestamp, Version};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
 
+/// What an object is to whoever moves a store: whether it goes along, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A package's document, or what else names other objects: goes after them.
+    Document,
+    /// Bytes that are told by the key, and never change under it.
+    Fixed,
+    /// Anything else of ours, and the tarballs of an older system.
+    Record,
+    /// Kept of an upstream; comes back by itself.
+    Cached,
+    /// Of this place, or of this hour: the search index, sign-ins and uploads under way, what a store was tried on.
+    Passing,
+    /// Nothing that Holdfast or an older system wrote.
+    Foreign,
+}
+
+/// The folders of what stays where it is.
+const PASSING: [&str; 7] =
+    ["-/catalog/", "-/logins/", "-/uploads/", "-/staging/", "-/store/", "-/control/", "-/backup/"];
+
 impl Key {
     /// The key as text, without a leading slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A key that a store found while listing. `None` for a path that no key of ours could have, such as one with an
+    /// A key that a store found while listing, or that a backup names. `None` for a path that no key of ours could have, such as one with an
     /// empty part or `..`.
     pub(crate) fn listed(path: &str) -> Option<Self> {
         let safe = |part: &str| !part.is_empty() && part != "." && part != "..";
@@ -66,6 +87,26 @@ impl Key {
     pub fn legacy_tarball_parts(&self) -> Option<(PackageName, &str)> {
         let (name, file) = self.0.rsplit_once('/')?;
         Some((name.parse().ok()?, file.strip_suffix(".tgz")?))
+    }
+
+    /// What it is to whoever moves a store.
+    pub fn part(&self) -> Part {
+        let key = self.as_str();
+        let is_index = || key.starts_with("-/advisories/") && *self != advisories_pointer();
+        match () {
+            () if key == "-/lock" || PASSING.iter().any(|folder| key.starts_with(folder)) => Part::Passing,
+            () if self.is_cached() => Part::Cached,
+            () if key.starts_with("-/tarballs/") || key.starts_with("-/events/") || is_index() => Part::Fixed,
+            () if self.packument_name().is_some() || *self == advisories_pointer() => Part::Document,
+            () if self.is_ours() || self.legacy_tarball_parts().is_some() => Part::Record,
+            () => Part::Foreign,
+        }
+    }
+
+    /// For a hosted tarball's key, the digest in it.
+    pub fn tarball_digest(&self) -> Option<&str> {
+        let (_, digest) = self.0.strip_prefix("-/tarballs/")?.strip_suffix(".tgz")?.rsplit_once('-')?;
+        Some(digest)
     }
 
     /// Whether the object is one of those below `-/`, which are Holdfast's alone.
@@ -478,6 +519,16 @@ pub fn store_trial(name: &str) -> Key {
     Key(format!("-/store/trial-{name}"))
 }
 
+/// What a backup has, written when all of it is there.
+pub fn backup_manifest() -> Key {
+    Key("-/backup/manifest.jsonl".to_owned())
+}
+
+/// There while a backup is being restored into a store.
+pub fn restore_under_way() -> Key {
+    Key("-/backup/restoring.txt".to_owned())
+}
+
 /// There while changes may be missing from the search index; gone after an orderly stop.
 pub fn index_running() -> Key {
     Key("-/catalog/running".to_owned())
@@ -498,6 +549,30 @@ mod tests {
         assert_eq!(event_batch_named(&name), Some(event_batch(earlier, "ab")));
         assert_eq!(event_batch_named("../tokens/x.json"), None);
         assert_eq!(event_batch_named("2026-11-30/04/nothing"), None);
+    fn every_object_has_a_part_when_a_store_is_moved() {
+        let digest = "0123456789abcdef".repeat(2);
+        let (name, version) = ("@acme/tool".parse().unwrap(), "1.0.0-rc.1".parse().unwrap());
+        let of = |path: &str| Key::listed(path).unwrap().part();
+        assert_eq!(packument(&name).part(), Part::Document);
+        assert_eq!(advisories_pointer().part(), Part::Document);
+        assert_eq!(advisories_index("abc").part(), Part::Fixed);
+        assert_eq!(tarball(&name, &version, &digest).part(), Part::Fixed);
+        assert_eq!(tarball(&name, &version, &digest).tarball_digest(), Some(&*digest));
+        assert_eq!(attestations(&name, &version, &digest).tarball_digest(), None);
+        for record in
+            [attestations(&name, &version, &digest), user("ann"), token("abc"), trust(&name), set_aside(&name)]
+        {
+            assert_eq!(record.part(), Part::Record, "{record}");
+        }
+        assert_eq!(legacy_tarball(&name, "1.0.0").unwrap().part(), Part::Record);
+        assert_eq!(cached_tarball("default", &name, &version).part(), Part::Cached);
+        for passing in [login("abc"), uploaded("abc"), store_conditions(), index_running(), backup_manifest()] {
+            assert_eq!(passing.part(), Part::Passing, "{passing}");
+        }
+        assert_eq!((of("-/lock"), of("-/staging/1")), (Part::Passing, Part::Passing));
+        for foreign in ["notes.txt", "tool/readme.md", ".well-known/x", "Not A Name/index.json"] {
+            assert_eq!(of(foreign), Part::Foreign, "{foreign}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod advisories;
 pub mod app;
 pub mod auth;
+pub mod aws;
 pub mod causes;
 pub mod cli;
 pub mod client;

@@ -1,6 +1,8 @@
 //! The command line: one file per command. Data goes to stdout, everything for people to stderr.
 
+mod backup;
 mod config;
+mod confirm;
 mod doctor;
 mod encrypt;
 mod events;
@@ -10,13 +12,16 @@ mod import;
 mod index;
 mod lambda;
 mod login;
+mod migrate;
 mod orders;
 pub mod output;
 mod policy;
 mod publish;
+mod remove_storage;
 mod routes;
 mod serve;
 mod sinks;
+mod stores;
 mod token;
 mod trust;
 mod user;
@@ -33,7 +38,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::events::{Event, Kind, Recorder, Who};
-use crate::settings::{self, DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings};
+use crate::settings::{self, DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings, Mistake};
 use crate::storage::{self, Location, OpenError, Store};
 
 /// A private npm registry that a team can trust with its supply chain.
@@ -92,6 +97,14 @@ enum Command {
     Gc(gc::GcArgs),
     /// Encrypt the objects of a bucket as the settings want it
     Encrypt(encrypt::EncryptArgs),
+    /// Copy a registry to another store
+    Migrate(Box<migrate::MigrateArgs>),
+    /// Back the store up, also while servers use it
+    Backup(backup::BackupArgs),
+    /// Bring a backup back
+    Restore(backup::RestoreArgs),
+    /// Empty and remove the bucket or the directory, for ever
+    RemoveStorage(remove_storage::RemoveStorageArgs),
 }
 
 /// Flags that are settings too. Every other setting can be given by file or environment.
@@ -170,10 +183,12 @@ impl DataArgs {
 }
 
 fn load(flags: &Flags) -> anyhow::Result<Loaded> {
-    Settings::load(flags).map_err(|mistakes| {
-        let lines: Vec<String> = mistakes.iter().map(|mistake| format!("  - {mistake}")).collect();
-        anyhow::anyhow!("the settings are wrong:\n{}", lines.join("\n"))
-    })
+    Settings::load(flags).map_err(|found| mistakes(&found))
+}
+
+fn mistakes(found: &[Mistake]) -> anyhow::Error {
+    let lines: Vec<String> = found.iter().map(|mistake| format!("  - {mistake}")).collect();
+    anyhow::anyhow!("the settings are wrong:\n{}", lines.join("\n"))
 }
 
 impl Cli {
@@ -215,6 +230,10 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Verify(arguments) => Ok(verify::run(&arguments)),
         Command::Gc(arguments) => gc::run(&arguments),
         Command::Encrypt(arguments) => encrypt::run(&arguments),
+        Command::Migrate(arguments) => migrate::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => backup::run_restore(&arguments),
+        Command::RemoveStorage(arguments) => remove_storage::run(&arguments),
     }
 }
 
@@ -269,6 +288,16 @@ fn existing_store(settings: &Settings) -> anyhow::Result<Store> {
         anyhow::ensure!(directory.is_dir(), "there is no directory `{}`", directory.display());
     }
     open_store(settings)
+/// The store of a command that only looks, beside the process that owns a directory.
+fn open_for_reading(settings: &Settings) -> anyhow::Result<Store> {
+    let shown = settings.storage.shown();
+    Store::reading_at(&settings.storage.location()).map_err(|error| {
+        let advice = match error {
+            OpenError::Store(storage::Error::NotFound) => format!("there is no directory `{shown}`"),
+            _ => format!("`{shown}` cannot be used"),
+        };
+        anyhow::Error::new(error).context(advice)
+    })
 }
 
 /// The runtime: as many workers as the machine has cores.

@@ -33,6 +33,19 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Writes data to stdout as one line of JSON, for what may be many.
 pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(data(&serde_json::to_string(value)?)?)
+/// Writes a report to stdout, as JSON or for people.
+pub fn report(value: &impl Serialize, as_json: bool, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+    if as_json { json(value) } else { Ok(data(&text())?) }
+}
+
+/// Stdout, for data that is no text.
+pub fn stdout() -> Box<dyn io::Write + Send> {
+    Box::new(io::stdout())
+}
+
+/// Stdin, for data that is no text.
+pub fn stdin() -> Box<dyn io::Read + Send> {
+    Box::new(io::stdin())
 }
 
 /// Writes a message for people to stderr.

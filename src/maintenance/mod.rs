@@ -88,3 +88,27 @@ async fn index_is_behind(store: &Store) -> Result<(), storage::Error> {
         Err(error) => Err(error),
     }
 }
+//! What operators do with a whole store: moving it, backing it up, removing it. Works on the store alone, a few objects at
+//! once, whatever their number; says what it found, and decides nothing about packages.
+//! Always true here: a document is written only after all that it names is there, so that whatever was cut off can be read,
+//! and a second run goes on where the first one ended.
+
+mod archive;
+pub mod backup;
+mod copy;
+mod function;
+mod manifest;
+mod relocate;
+mod remove;
+mod report;
+mod transfer;
+
+pub use archive::ArchiveError;
+pub use backup::BackupError;
+pub use copy::{CopyReport, Wish, copy};
+pub use function::{FunctionError, FunctionReport, point_function};
+pub use manifest::{ManifestError, Totals};
+pub use relocate::{RelocateReport, relocate};
+pub use remove::foreign_objects;
+pub use report::Lines;
+pub use transfer::MoveError;

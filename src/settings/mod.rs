@@ -336,6 +336,14 @@ impl Settings {
         Self::load_with(flags, std::env::vars().collect())
     }
 
+    /// Loads the settings of another store beside the one of this process: none of the environment's count.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_apart(flags: &Flags) -> Result<Loaded, Vec<Mistake>> {
+        Self::load_with(flags, Vec::new())
+    }
+
     /// What this process runs in.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
     pub fn home() -> Home {

@@ -20,6 +20,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::at_rest::{AtRestClient, WantedEncryption};
+use crate::aws::{self, Aws, AwsError};
 use crate::secret::Secret;
 
 /// Where a store is.
@@ -29,6 +30,24 @@ pub enum Location {
     Directory(PathBuf),
     /// A bucket, shared by any number of processes.
     Bucket(Box<BucketSettings>),
+}
+
+impl Location {
+    /// Whether one of two places is, or lies within, the other.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory(one), Self::Directory(other)) => {
+                // What is not there yet overlaps with nothing but its own name.
+                let whole = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+                let (one, other) = (whole(one), whole(other));
+                one.starts_with(&other) || other.starts_with(&one)
+            }
+            (Self::Bucket(one), Self::Bucket(other)) => {
+                one.endpoint == other.endpoint && one.address.overlaps(&other.address)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Which service a bucket is of.
@@ -49,6 +68,25 @@ pub struct BucketAddress {
     bucket: String,
     /// Without slashes at its ends.
     prefix: String,
+}
+
+impl BucketAddress {
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        let folder = |address: &Self| match address.prefix.as_str() {
+            "" => String::new(),
+            prefix => format!("{prefix}/"),
+        };
+        let (one, two) = (folder(self), folder(other));
+        // Each store in memory is one of its own.
+        self.service != Service::Memory
+            && (self.service, &self.bucket) == (other.service, &other.bucket)
+            && (one.starts_with(&two) || two.starts_with(&one))
+    }
 }
 
 impl FromStr for BucketAddress {
@@ -179,6 +217,9 @@ pub enum AddressError {
     /// Settings that the client does not take.
     #[error("the bucket's settings do not go together")]
     Settings(#[source] object_store::Error),
+    /// There is no client for what is asked of a bucket itself.
+    #[error(transparent)]
+    Administration(#[from] AwsError),
     /// There is no room for uploads on their way.
     #[error("there is no folder to stage uploads in")]
     Staging(#[source] io::Error),
@@ -239,6 +280,23 @@ fn at_rest(settings: &BucketSettings, bucket: &str) -> Result<Option<AtRestClien
 fn endpoint_of(settings: &BucketSettings) -> Option<String> {
     let named = || AmazonS3Builder::from_env().get_config_value(&AmazonS3ConfigKey::Endpoint);
     settings.endpoint.as_ref().map(ToString::to_string).or_else(named)
+}
+
+/// Who asks for what is about a bucket of S3 as a whole, and the bucket's own address; `None` for other services.
+pub(super) fn administration(settings: &BucketSettings) -> Result<Option<(Aws, Url)>, AddressError> {
+    let BucketAddress { service: Service::S3, bucket, .. } = &settings.address else { return Ok(None) };
+    let builder = s3(settings, bucket).map_err(AddressError::Settings)?;
+    let value = |key| builder.get_config_value(&key);
+    let region = value(AmazonS3ConfigKey::Region).unwrap_or_else(|| "us-east-1".to_owned());
+    let base = match value(AmazonS3ConfigKey::Endpoint) {
+        // The bucket's name stands in its host already.
+        Some(endpoint) if settings.path_style == Some(false) => endpoint,
+        Some(endpoint) => format!("{endpoint}/{bucket}"),
+        None => format!("https://s3.{region}.{}/{bucket}", aws::domain(&region)),
+    };
+    let base = base.parse().map_err(|_| AddressError::Unknown(base))?;
+    let credentials = builder.build().map_err(AddressError::Settings)?.credentials().clone();
+    Ok(Some((Aws::new(credentials, &region, &client(settings), settings.timeout)?, base)))
 }
 
 fn both<S: ObjectStore + Signer>(store: S) -> (Arc<dyn ObjectStore>, Option<Arc<dyn Signer>>) {
@@ -321,6 +379,23 @@ mod tests {
         {
             assert!(text.parse::<BucketAddress>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn places_overlap_when_one_lies_within_the_other() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse::<BucketAddress>().unwrap(), other.parse::<BucketAddress>().unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        assert!(overlap("s3://a", "s3://a") && overlap("s3://a", "s3://a/b") && overlap("s3://a/b", "s3://a/b/c"));
+        assert!(!overlap("s3://a/b", "s3://a/bc") && !overlap("s3://a", "s3://b") && !overlap("s3://a", "gs://a"));
+        assert!(!overlap("memory:", "memory:"));
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| Location::Directory(folder.path().join(path));
+        std::fs::create_dir_all(folder.path().join("one/within")).unwrap();
+        assert!(at("one").overlaps(&at("one/within")) && at("one/../one").overlaps(&at("one")));
+        assert!(!at("one").overlaps(&at("two")));
     }
 
     #[test]

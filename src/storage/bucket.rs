@@ -416,6 +416,24 @@ impl Bucket {
             .boxed()
     }
 
+    /// Before each key.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// Where all objects are, keys of ours or not.
+    pub(super) fn all_paths(&self) -> BoxStream<'static, Result<Path, object_store::Error>> {
+        self.objects.list(path_of_folder(&self.prefix).as_ref()).map_ok(|meta| meta.location).boxed()
+    }
+
+    /// Removes all of these, many with one request where the service can.
+    pub(super) fn delete_all(
+        &self,
+        paths: BoxStream<'static, Result<Path, object_store::Error>>,
+    ) -> BoxStream<'static, Result<Path, object_store::Error>> {
+        self.objects.delete_stream(paths)
+    }
+
     /// A link under which anybody may read an object for a while, or write it; `None` where the store has none.
     pub(super) async fn link(
         &self,
@@ -480,7 +498,7 @@ impl ObjectReader {
 
     /// The bytes of a range. From the start it is what was opened; any other part is asked for by itself. A body that
     /// breaks off, as it does under a client that takes an hour, is taken up where it ended.
-    pub(super) fn stream(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    pub(super) fn stream(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
         let opened = match range.start {
             0 => self.body.lock().unwrap_or_else(PoisonError::into_inner).take(),
             _ => None,

@@ -68,7 +68,7 @@ impl Download {
     }
 
     /// The bytes of the range, in order. The next piece is read when the client has taken the last.
-    pub fn stream(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    pub fn stream(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
         match &self.source {
             Source::File(file) => file_stream(Arc::clone(file), range).left_stream(),
             Source::Object(object) => object.stream(range).right_stream(),
@@ -76,7 +76,7 @@ impl Download {
     }
 
     /// All bytes, in order.
-    pub fn stream_all(&self) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+    pub fn stream_all(&self) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
         self.stream(ByteRange { start: 0, end: self.size_bytes() })
     }
 }

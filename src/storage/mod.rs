@@ -12,6 +12,7 @@ mod error;
 mod fault;
 mod local;
 mod locks;
+mod removal;
 mod settle;
 mod upload;
 
@@ -35,6 +36,7 @@ pub use download::{ByteRange, Download};
 pub use error::{Error, UpdateError};
 pub use fault::{Fault, FaultPlan};
 pub use locks::{KeyGuard, KeyedLocks};
+pub use removal::{Removal, Removed};
 pub use upload::{FollowError, Follower, Upload};
 
 use crate::keys::Key;

@@ -8,6 +8,7 @@
 
 mod foreign;
 mod older;
+mod relocated;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use foreign::{Arrival, Arrivals, ForeignDocument, ForeignVersion};
 pub use older::{Attachment, Findings, FoundTarball, Plan, PlannedVersion, revision_of};
+pub use relocated::{Relocated, relocated};
 
 use super::{DistTag, PackageName, RawObject, Timestamp, Version};
 
