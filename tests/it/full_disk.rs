@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use holdfast::events::Event;
 use holdfast::sinks::{SinkKind, SinkSettings, Wants};
+use holdfast::clock::Clock;
+use holdfast::maintenance::{MoveError, Wish, backup, copy};
+use holdfast::storage::{Error, Store};
 use tempfile::TempDir;
 
-use crate::support::in_process::Plan;
+use crate::support::in_process::{Plan, reopened};
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::{Upstream, noise};
 
@@ -34,6 +37,13 @@ impl SmallDisk {
 
     fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// Leaves so many bytes of room.
+    fn fill_up_to(&self, room_bytes: usize) {
+        self.fill();
+        let file = std::fs::OpenOptions::new().write(true).open(self.filler()).unwrap();
+        file.set_len(file.metadata().unwrap().len() - room_bytes as u64).unwrap();
     }
 
     /// Takes all the room that is left.
@@ -190,4 +200,24 @@ async fn a_full_disk_leaves_no_half_line_of_what_is_told_to_a_file() {
     let told: Vec<String> = lines().into_iter().filter_map(|event| event.package).collect();
     assert_eq!(told[1..], names);
     server.stop().await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_fills_up_while_a_store_is_copied_or_backed_up_stops_it_and_no_more() {
+    let Some(disk) = SmallDisk::mount(24) else { return };
+    let plan = Plan::alone();
+    for number in 0..12 {
+        server.publish(&large(&format!("package-{number}"), "1.0.0"), "latest").await.ok();
+    }
+    let source = Store::open_reading(plan.data()).unwrap();
+    disk.fill_up_to(4 << 20);
+    {
+        let target = Store::open(&disk.data()).unwrap();
+        let stopped = copy(&source, &target, &Clock::default(), Wish::default(), |_, _| {}).await;
+        assert!(matches!(stopped, Err(MoveError::Target { source: Error::Full(_), .. })), "{stopped:?}");
+    }
+    let archive = disk.folder.path().join("npm.tar.zst");
+    let stopped = backup::into_archive(&source, &archive, &Clock::default(), Wish::default(), |_, _| {}).await;
+    assert!(stopped.is_err() && !archive.exists());
+    let target = reopened(&disk.data()).await;
+    let report = copy(&source, &target, &Clock::default(), Wish::default(), |_, _| {}).await.unwrap();
+    assert!(!report.has_problems() && report.copied > 0, "{report:?}");
 }

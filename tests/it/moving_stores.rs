@@ -11,7 +11,7 @@ use holdfast::maintenance::backup::{self, RestoreWish};
 use holdfast::maintenance::{BackupError, CopyReport, MoveError, Wish, copy};
 use holdfast::npm::PackageName;
 use holdfast::npm::packument::HostedPackument;
-use holdfast::storage::{Durability, Error, Fault, FaultPlan, Location, Store};
+use holdfast::storage::{Durability, Fault, FaultPlan, Location, Store};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -19,7 +19,7 @@ use crate::support::PATIENCE;
 use crate::support::bucket::location;
 use crate::support::codebox::everything;
 use crate::support::http::publish_document;
-use crate::support::in_process::{InProcess, Plan};
+use crate::support::in_process::{InProcess, Plan, files_below, reopened};
 use crate::support::object_server::{Fault as ServerFault, Misbehaviour, ObjectServer, Operation};
 use crate::support::server::{Settings, program};
 use crate::support::tarballs::Tarball;
@@ -55,19 +55,6 @@ fn directory() -> (TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(&folder.path().join("store")).unwrap();
     (folder, store)
-}
-
-/// Opens a directory anew, as soon as what was cut off has let go of it.
-async fn reopened(folder: &TempDir) -> Store {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        match Store::open(&folder.path().join("store")) {
-            Err(Error::Locked) if std::time::Instant::now() < deadline => {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-            opened => return opened.unwrap(),
-        }
-    }
 }
 
 async fn copied(from: &Store, to: &Store, wish: Wish) -> CopyReport {
@@ -208,7 +195,7 @@ async fn a_copy_that_dies_at_any_write_leaves_no_document_without_its_tarballs_a
             let failed = copy(&source, &broken, &Clock::default(), COPY, |_, _| {}).await;
             assert!(matches!(failed, Err(MoveError::Target { .. })), "{fault:?} {at}: {failed:?}");
             drop(broken);
-            let there = reopened(&folder).await;
+            let there = reopened(&folder.path().join("store")).await;
             hangs_together(&objects(&there).await);
             let report = copied(&source, &there, COPY).await;
             assert!(!report.has_problems(), "{fault:?} {at}: {report:?}");
@@ -389,7 +376,7 @@ async fn a_backup_or_restore_that_dies_says_so_and_goes_on() {
         let broken = place.with_faults(FaultPlan::new(Fault::Dead, at));
         assert!(backup::into_store(&source, &broken, &clock, COPY, |_, _| {}).await.is_err());
         drop(broken);
-        let place = reopened(&folder).await;
+        let place = reopened(&folder.path().join("store")).await;
         let refused = backup::verify_store(&place, |_, _| {}).await;
         assert!(matches!(refused, Err(BackupError::Manifest(_))), "{at}: {refused:?}");
         backup::into_store(&source, &place, &clock, COPY, |_, _| {}).await.unwrap();
@@ -399,7 +386,7 @@ async fn a_backup_or_restore_that_dies_says_so_and_goes_on() {
         let broken = target.with_faults(FaultPlan::new(Fault::Dead, at));
         let stopped = backup::restore_store(&place, &broken, RESTORE, |_, _| {}).await;
         drop(broken);
-        let target = reopened(&other).await;
+        let target = reopened(&other.path().join("store")).await;
         assert!(stopped.is_err(), "{at}");
         hangs_together(&objects(&target).await);
         let done = backup::restore_store(&place, &target, RESTORE, |_, _| {}).await.unwrap();
@@ -474,6 +461,51 @@ async fn servers_go_on_publishing_while_their_store_is_backed_up_and_copied() {
     }
     sender.send(true).unwrap();
     assert!(publishing.await.unwrap() > 0);
+}
+
+/// Kills a command when a folder has so many files.
+async fn killed_at(home: &Path, arguments: &[&str], folder: &str, files: usize) {
+    let mut command = Command::new(program());
+    command.args(arguments).current_dir(home).env_clear().env("HOME", home);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let mut count = 0;
+        files_below(&home.join(folder), &mut |_| count += 1);
+        if count >= files || child.try_wait().unwrap().is_some() {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{arguments:?} makes no progress");
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_or_restore_that_is_killed_leaves_what_can_be_read_and_goes_on() {
+    let (plan, server) = registry().await;
+    for number in 0..40 {
+        server.publish(&Tarball::new(&format!("many-{number}"), "1.0.0"), "latest").await.ok();
+    }
+    server.stop().await;
+    let all = objects(&Store::open_reading(plan.data()).unwrap()).await;
+    let home = tempfile::tempdir().unwrap();
+    let data = plan.data().display().to_string();
+    let backup = run(home.path(), &["backup", "backup", "--data", &data]).await;
+    assert!(backup.status.success(), "{}", String::from_utf8_lossy(&backup.stderr));
+    for (arguments, place) in [
+        (&["migrate", "--from-store", &data, "--to-store", "copy"][..], "copy"),
+        (&["restore", "backup", "--data", "restored"], "restored"),
+    ] {
+        for files in [3, 30, 60, 85] {
+            killed_at(home.path(), arguments, place, files).await;
+            hangs_together(&objects(&Store::open_reading(&home.path().join(place)).unwrap()).await);
+        }
+        let done = run(home.path(), arguments).await;
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(objects(&Store::open_reading(&home.path().join(place)).unwrap()).await, all, "{arguments:?}");
+    }
 }
 
 fn published(document: &Value) -> Vec<String> {

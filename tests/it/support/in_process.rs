@@ -90,16 +90,7 @@ impl Plan {
 
     /// Opens the directory, waiting for an application that is still letting go of it.
     pub(crate) async fn store(&self) -> Store {
-        let deadline = std::time::Instant::now() + super::PATIENCE;
-        loop {
-            match Store::open(self.data()) {
-                Ok(store) => return store,
-                Err(storage::Error::Locked) if std::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-                Err(error) => panic!("the store cannot be opened: {error:?}"),
-            }
-        }
+        reopened(self.data()).await
     }
 
     pub(crate) async fn start(&self) -> InProcess {
@@ -267,6 +258,20 @@ impl Reply {
 
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Opens a directory, as soon as whoever is still letting go of it has done so.
+pub(crate) async fn reopened(directory: &Path) -> Store {
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    loop {
+        match Store::open(directory) {
+            Ok(store) => return store,
+            Err(storage::Error::Locked) if std::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Err(error) => panic!("the store cannot be opened: {error:?}"),
+        }
     }
 }
 
