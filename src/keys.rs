@@ -549,6 +549,9 @@ mod tests {
         assert_eq!(event_batch_named(&name), Some(event_batch(earlier, "ab")));
         assert_eq!(event_batch_named("../tokens/x.json"), None);
         assert_eq!(event_batch_named("2026-11-30/04/nothing"), None);
+    }
+
+    #[test]
     fn every_object_has_a_part_when_a_store_is_moved() {
         let digest = "0123456789abcdef".repeat(2);
         let (name, version) = ("@acme/tool".parse().unwrap(), "1.0.0-rc.1".parse().unwrap());

@@ -38,7 +38,7 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::events::{Event, Kind, Recorder, Who};
-use crate::settings::{self, DEFAULT_UPSTREAM, Flags, Home, Loaded, Settings, Mistake};
+use crate::settings::{self, DEFAULT_UPSTREAM, Flags, Home, Loaded, Mistake, Settings};
 use crate::storage::{self, Location, OpenError, Store};
 
 /// A private npm registry that a team can trust with its supply chain.
@@ -288,6 +288,8 @@ fn existing_store(settings: &Settings) -> anyhow::Result<Store> {
         anyhow::ensure!(directory.is_dir(), "there is no directory `{}`", directory.display());
     }
     open_store(settings)
+}
+
 /// The store of a command that only looks, beside the process that owns a directory.
 fn open_for_reading(settings: &Settings) -> anyhow::Result<Store> {
     let shown = settings.storage.shown();

@@ -33,6 +33,8 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
 /// Writes data to stdout as one line of JSON, for what may be many.
 pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(data(&serde_json::to_string(value)?)?)
+}
+
 /// Writes a report to stdout, as JSON or for people.
 pub fn report(value: &impl Serialize, as_json: bool, text: impl FnOnce() -> String) -> anyhow::Result<()> {
     if as_json { json(value) } else { Ok(data(&text())?) }

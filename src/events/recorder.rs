@@ -180,13 +180,12 @@ impl Recorder {
         Ok(())
     }
 
-    /// How many events wait, and how many were dropped since the log was told.
     /// Changes whenever this process has written into the record.
     pub fn written(&self) -> watch::Receiver<()> {
         self.inner.written.subscribe()
     }
 
-    /// How many events wait, and how many were dropped so far.
+    /// How many events wait, and how many were dropped since the log was told.
     pub fn backlog(&self) -> (usize, u64) {
         let waiting = self.waiting();
         (waiting.events.len(), waiting.dropped)

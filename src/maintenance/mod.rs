@@ -1,13 +1,24 @@
-//! What operators do with a whole store: looking it over, clearing it up, encrypting it. No HTTP, no server.
+//! What operators do with a whole store: looking it over, clearing it up, encrypting it, moving it, backing it up, removing it.
+//! No server; it decides nothing about packages.
 //!
 //! Every tool goes through the store as a stream, with a bounded number of objects in memory: what grows with the store is
-//! the list of package names. Every tool may run beside servers on the same bucket, be cut off at any point, and run again.
+//! the list of package names. Every tool may run beside servers on the same bucket, be cut off at any point, and run again:
+//! a document is written only after all that it names is there.
 
+mod archive;
+pub mod backup;
+mod copy;
 mod encrypt;
 mod finding;
+mod function;
 mod gc;
 mod hosted;
+mod manifest;
+mod relocate;
+mod remove;
+mod report;
 mod retention;
+mod transfer;
 mod verify;
 
 use std::time::Duration;
@@ -16,10 +27,19 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use tokio::sync::mpsc;
 
+pub use archive::ArchiveError;
+pub use backup::BackupError;
+pub use copy::{CopyReport, Wish, copy};
 pub use encrypt::{Encrypted, Encryption, EncryptionReport, Failure, encrypt};
 pub use finding::{Code, Finding, Severity};
+pub use function::{FunctionError, FunctionReport, point_function};
 pub use gc::{CacheLimits, GcError, Plan, Reason, Removal, Swept, gc};
+pub use manifest::{ManifestError, Totals};
+pub use relocate::{RelocateReport, relocate};
+pub use remove::foreign_objects;
+pub use report::Lines;
 pub use retention::Retention;
+pub use transfer::MoveError;
 pub use verify::{Checked, Look, verify};
 
 use crate::keys::{self, Key};
@@ -88,27 +108,3 @@ async fn index_is_behind(store: &Store) -> Result<(), storage::Error> {
         Err(error) => Err(error),
     }
 }
-//! What operators do with a whole store: moving it, backing it up, removing it. Works on the store alone, a few objects at
-//! once, whatever their number; says what it found, and decides nothing about packages.
-//! Always true here: a document is written only after all that it names is there, so that whatever was cut off can be read,
-//! and a second run goes on where the first one ended.
-
-mod archive;
-pub mod backup;
-mod copy;
-mod function;
-mod manifest;
-mod relocate;
-mod remove;
-mod report;
-mod transfer;
-
-pub use archive::ArchiveError;
-pub use backup::BackupError;
-pub use copy::{CopyReport, Wish, copy};
-pub use function::{FunctionError, FunctionReport, point_function};
-pub use manifest::{ManifestError, Totals};
-pub use relocate::{RelocateReport, relocate};
-pub use remove::foreign_objects;
-pub use report::Lines;
-pub use transfer::MoveError;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use holdfast::events::Event;
-use holdfast::sinks::{SinkKind, SinkSettings, Wants};
 use holdfast::clock::Clock;
+use holdfast::events::Event;
 use holdfast::maintenance::{MoveError, Wish, backup, copy};
+use holdfast::sinks::{SinkKind, SinkSettings, Wants};
 use holdfast::storage::{Error, Store};
 use tempfile::TempDir;
 
@@ -200,13 +200,17 @@ async fn a_full_disk_leaves_no_half_line_of_what_is_told_to_a_file() {
     let told: Vec<String> = lines().into_iter().filter_map(|event| event.package).collect();
     assert_eq!(told[1..], names);
     server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_fills_up_while_a_store_is_copied_or_backed_up_stops_it_and_no_more() {
     let Some(disk) = SmallDisk::mount(24) else { return };
     let plan = Plan::alone();
+    let server = plan.start().await.signed_in("alice").await;
     for number in 0..12 {
         server.publish(&large(&format!("package-{number}"), "1.0.0"), "latest").await.ok();
     }
+    server.stop().await;
     let source = Store::open_reading(plan.data()).unwrap();
     disk.fill_up_to(4 << 20);
     {
@@ -217,6 +221,7 @@ async fn a_disk_that_fills_up_while_a_store_is_copied_or_backed_up_stops_it_and_
     let archive = disk.folder.path().join("npm.tar.zst");
     let stopped = backup::into_archive(&source, &archive, &Clock::default(), Wish::default(), |_, _| {}).await;
     assert!(stopped.is_err() && !archive.exists());
+    disk.make_room();
     let target = reopened(&disk.data()).await;
     let report = copy(&source, &target, &Clock::default(), Wish::default(), |_, _| {}).await.unwrap();
     assert!(!report.has_problems() && report.copied > 0, "{report:?}");
