@@ -142,6 +142,8 @@ impl Key {
             "logins" => is_json.then_some(Kind::ShortLived),
             "events" => self.event_instant().map(|_| Kind::Event),
             "policy" => is_json.then_some(Kind::Waivers),
+            "downloads" => self.download_part().map(|_| Kind::Downloads),
+            "settings" => is_json.then_some(Kind::Settings),
             "sinks" => rest.strip_suffix(".json").map(|_| Kind::Sink),
             "advisories" if rest == "current.json" => Some(Kind::AdvisoriesPointer),
             "advisories" => rest.strip_suffix(".index").map(|_| Kind::AdvisoriesIndex),
@@ -210,8 +212,12 @@ pub enum Kind {
     SigningKeys,
     /// What ends by itself.
     ShortLived,
-    /// Something that happened.
+    /// A batch of what happened.
     Event,
+    /// What was downloaded on a day.
+    Downloads,
+    /// What the settings were when a server last started.
+    Settings,
     /// What persons let through.
     Waivers,
     /// How far a sink has got, or what it did not take.
@@ -624,6 +630,8 @@ mod tests {
                 (record("default-1", &name), Kind::Record),
                 (signing_keys("default-1"), Kind::SigningKeys),
                 (waivers(), Kind::Waivers),
+                (downloads_of("2026-11-30".parse().unwrap(), "0a"), Kind::Downloads),
+                (recorded_settings(), Kind::Settings),
                 (sink("chat"), Kind::Sink),
                 (dead_letter("chat", Timestamp::from_millis(0), "0a"), Kind::Sink),
                 (advisories_pointer(), Kind::AdvisoriesPointer),

@@ -74,12 +74,10 @@ impl Progress {
     /// So many are done, of so many where that is known, and this one is next.
     pub fn step(&mut self, done: u64, of: Option<u64>, next: &dyn fmt::Display) {
         let pause = if self.is_terminal { Duration::from_millis(100) } else { Duration::from_secs(10) };
-        // The first of few is not worth a line.
-        let told_at = self.told_at.get_or_insert_with(Instant::now);
-        if told_at.elapsed() < pause {
+        if self.told_at.is_some_and(|told_at| told_at.elapsed() < pause) {
             return;
         }
-        *told_at = Instant::now();
+        self.told_at = Some(Instant::now());
         let of = of.map(|of| format!(" of {of}")).unwrap_or_default();
         let unit = self.unit;
         if self.is_terminal {

@@ -218,11 +218,13 @@ impl Verifier<'_> {
             Kind::Trust(_) => self.parses::<Vec<TrustedPublisher>>(key).await,
             Kind::Stars => self.parses::<BTreeSet<String>>(key).await,
             Kind::Record => self.parses::<policy::Record>(key).await,
+            Kind::Event => self.batch(key).await,
             Kind::SetAside(_)
             | Kind::GitHubAccount
             | Kind::SigningKeys
-            | Kind::Event
             | Kind::Waivers
+            | Kind::Downloads
+            | Kind::Settings
             | Kind::Sink
             | Kind::AdvisoriesPointer => self.parses::<IgnoredAny>(key).await,
         }
@@ -249,6 +251,14 @@ impl Verifier<'_> {
             Parsed::Damaged => vec![Finding::new(Code::DamagedObject, key)],
             Parsed::Gone | Parsed::Value(_) => Vec::new(),
         })
+    }
+
+    /// A batch of events: each line is one.
+    async fn batch(&self, key: &Key) -> Result<Vec<Finding>, storage::Error> {
+        let Some(bytes) = self.read(key).await? else { return Ok(Vec::new()) };
+        let mut lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let is_sound = !bytes.is_empty() && lines.all(|line| serde_json::from_slice::<IgnoredAny>(line).is_ok());
+        Ok(if is_sound { Vec::new() } else { vec![Finding::new(Code::DamagedObject, key)] })
     }
 
     async fn user(&self, key: &Key) -> Result<Vec<Finding>, storage::Error> {

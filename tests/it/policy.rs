@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use holdfast::events::Kind;
 use holdfast::policy::{Control, UpstreamSwitches};
 use holdfast::settings::{AdvisorySource, Settings};
 use reqwest::Method;
@@ -555,16 +556,11 @@ async fn a_waiver_is_written_down_and_ends() {
     withheld(&app.anybody().get("/left/1.2.0").await, "held");
     app.waive("left", Some("1.2.0"), None).await;
     assert_eq!(app.anybody().get_abbreviated("/left").await.ok().json()["dist-tags"]["latest"], "1.2.0");
-    let events: Vec<Value> = app
-        .files()
-        .into_iter()
-        .filter(|(path, _)| path.starts_with("-/events/"))
-        .map(|(_, content)| serde_json::from_slice(&content).unwrap())
-        .collect();
+    let events = app.events_of(Kind::Waive).await;
     assert_eq!(events.len(), 1);
-    assert_eq!((&events[0]["event"], &events[0]["by"]), (&json!("policy.waived"), &json!("ann")));
+    assert_eq!(events[0].who.name.as_deref(), Some("ann"));
     // Bound to the bytes that were looked at, and to where they came from.
-    let waiver = &events[0]["waiver"];
+    let waiver = &events[0].details["waiver"];
     assert!(waiver["integrity"].as_str().unwrap().starts_with("sha512-"), "{waiver}");
     assert_eq!(waiver["upstream"], "default");
     app.clock.advance(HOUR);

@@ -175,6 +175,8 @@ impl TestApp {
             "-/catalog/",
             "-/events/",
             "-/downloads/",
+            "-/settings/",
+            "-/sinks/",
             "-/derived/",
             "-/users/",
             "-/tokens/",
