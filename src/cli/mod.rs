@@ -1,6 +1,7 @@
 //! The command line: one file per command. Data goes to stdout, everything for people to stderr.
 
 mod backup;
+mod bundle;
 mod config;
 mod confirm;
 mod doctor;
@@ -8,11 +9,13 @@ mod encrypt;
 mod events;
 mod explain;
 mod gc;
+mod export;
 mod import;
 mod index;
 mod lambda;
 mod login;
 mod migrate;
+mod mirror;
 mod orders;
 pub mod output;
 mod policy;
@@ -105,6 +108,12 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Empty and remove the bucket or the directory, for ever
     RemoveStorage(remove_storage::RemoveStorageArgs),
+    /// Take packages over from another registry
+    Import(import::ImportArgs),
+    /// Write hosted packages into a folder of documents and tarballs
+    Export(export::ExportArgs),
+    /// Fetch what lockfiles install, before anybody asks for it
+    Mirror(Box<mirror::MirrorArgs>),
 }
 
 /// Flags that are settings too. Every other setting can be given by file or environment.
@@ -234,6 +243,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Backup(arguments) => backup::run(&arguments),
         Command::Restore(arguments) => backup::run_restore(&arguments),
         Command::RemoveStorage(arguments) => remove_storage::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Mirror(arguments) => mirror::run(&arguments),
     }
 }
 

@@ -216,7 +216,7 @@ struct Report {
 }
 
 fn check(file: &Path, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
-    let Lockfile { kind, entries, skipped } = read(file)?;
+    let Lockfile { kind, entries, skipped } = read_lockfile(file)?;
     let client = client(registry)?;
     let wanted: Vec<(String, String)> =
         entries.iter().map(|entry| (entry.name.as_str().to_owned(), entry.version.to_string())).collect();
@@ -265,7 +265,7 @@ fn check(file: &Path, registry: &RegistryArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn read(file: &Path) -> anyhow::Result<Lockfile> {
+pub(super) fn read_lockfile(file: &Path) -> anyhow::Result<Lockfile> {
     let cannot =
         |error: std::io::Error| anyhow::Error::new(error).context(format!("`{}` cannot be read", file.display()));
     let size = std::fs::metadata(file).map_err(cannot)?.len();

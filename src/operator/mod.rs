@@ -20,7 +20,7 @@ use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Pattern, Version};
 use crate::policy::Waiver;
 use crate::random;
-use crate::registry::{self, Registry, WaiverBook};
+use crate::registry::{self, Registry, WaiverBook, Mirrored, WantedVersion};
 use crate::sinks::{self, Sinks};
 
 /// Under whose name an operator trusts a workflow. The colon keeps it out of reach: no account may have one in its name,
@@ -132,6 +132,12 @@ pub enum Order {
     RetrySink {
         /// Which.
         name: String,
+    /// Fetches versions of upstreams before anybody asks for them.
+    Mirror {
+        /// Which.
+        wanted: Vec<WantedVersion>,
+        /// Only looks.
+        dry_run: bool,
     },
     /// Ends the trust in a workflow.
     Distrust {
@@ -268,6 +274,10 @@ pub enum Outcome {
     Sinks {
         /// All of them.
         sinks: Vec<sinks::Status>,
+    /// What came of fetching versions.
+    Mirrored {
+        /// Of each, in the order of the order.
+        states: Vec<Mirrored>,
     },
     /// It was not done.
     Refused {
@@ -375,6 +385,10 @@ async fn attempt(desk: Desk<'_>, order: Order) -> Result<Outcome, Refusal> {
         }
         Order::ImportHtpasswd { text } => {
             return Ok(Outcome::Imported { imported: auth.import_htpasswd(&text).await? });
+        }
+        Order::Mirror { wanted, dry_run } => {
+            let registry = desk.registry.ok_or_else(|| Refusal("there is no registry to fetch with".to_owned()))?;
+            return Ok(Outcome::Mirrored { states: registry.mirror(wanted, dry_run).await });
         }
         Order::CreateToken { user, limits } => {
             let (token, record) = auth.create_token_for(&user, wish(limits)?).await?;

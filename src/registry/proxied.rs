@@ -350,6 +350,28 @@ impl Registry {
         Ok(Arc::new(document))
     }
 
+    /// Keeps a document in full that came by another way than from the upstream, unless a later one is at hand. It counts as
+    /// one that was had before a restart.
+    pub(super) async fn keep_brought_document(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        body: Bytes,
+    ) -> Result<(), Error> {
+        let id = DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form: Form::Full };
+        let modified = modified_of(&body).map_err(|_| Error::Damaged)?;
+        let (_, at_hand) = self.best_remembered(upstream, name, Form::Full).await?;
+        if at_hand.is_some_and(|at_hand| at_hand.document.modified > modified) {
+            return Ok(());
+        }
+        let brought = Fetched { body, form: Form::Full, validators: Validators::default(), max_age: None };
+        self.keep_document(&id, brought).await?;
+        self.inner.proxied.remembered.remove(&id);
+        self.inner.proxied.absent.remove(&(id.upstream.clone(), id.name.clone()));
+        self.remove_cached(&keys::cached_absence(&id.upstream, name)).await;
+        Ok(())
+    }
+
     /// Remembers across a restart that the upstream has no such package. Used only while it cannot be asked.
     async fn mark_absent(&self, id: &DocumentId) {
         let key = keys::cached_absence(&id.upstream, &id.name);

@@ -114,9 +114,9 @@ pub(super) struct Transfers {
 
 /// What an upstream's document says of a version's tarball.
 #[derive(Debug)]
-struct Expected {
+pub(super) struct Expected {
     url: Url,
-    integrity: Integrity,
+    pub(super) integrity: Integrity,
 }
 
 impl Transfers {
@@ -217,7 +217,7 @@ impl Registry {
         Ok(key)
     }
 
-    async fn proxied_tarball(
+    pub(super) async fn proxied_tarball(
         &self,
         upstream: &Upstream,
         name: &PackageName,
@@ -277,7 +277,7 @@ impl Registry {
         self.redirect() != Redirect::Never
     }
 
-    async fn is_kept(&self, key: &Key) -> Result<bool, Error> {
+    pub(super) async fn is_kept(&self, key: &Key) -> Result<bool, Error> {
         match self.inner.store.size(key).await {
             Ok(_) => Ok(true),
             Err(storage::Error::NotFound) => Ok(false),
@@ -361,7 +361,7 @@ impl Registry {
     }
 
     /// As [`Registry::require_offered_at_hand`], by the upstream's document as it is now.
-    async fn require_offered_now(
+    pub(super) async fn require_offered_now(
         &self,
         upstream: &Upstream,
         name: &PackageName,
@@ -390,7 +390,7 @@ impl Registry {
 
     /// What the document says of the version's tarball. A version that the kept document lacks may have been
     /// published since, so the upstream is asked once more before the answer is "no such file".
-    async fn expected_tarball(
+    pub(super) async fn expected_tarball(
         &self,
         upstream: &Upstream,
         name: &PackageName,

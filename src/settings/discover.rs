@@ -96,8 +96,9 @@ pub fn job_identity() -> Option<JobIdentity> {
     Some(JobIdentity::Runner { url, secret })
 }
 
+/// A variable of the environment, when it is there and not empty.
 #[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

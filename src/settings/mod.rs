@@ -23,7 +23,7 @@ use url::Url;
 
 pub use discover::{
     DiscoverError, Discovered, JobIdentity, account_name, default_upstream, job_identity, machine_name, npm_registry,
-    npm_token, publish_token, remember, user_npmrc,
+    npm_token, publish_token, remember, user_npmrc, variable,
 };
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};

@@ -11,6 +11,7 @@ use tokio_util::io::ReaderStream;
 
 use super::{Obstacle, TarballStream};
 use crate::npm::Timestamp;
+use crate::npm::tarball::{self, Inspection, Limits};
 
 const PIECE_BYTES: usize = 256 * 1024;
 
@@ -84,6 +85,22 @@ impl Folder {
         Ok((pieces.map_err(|error| obstacle("its tarball", &error)).boxed(), written))
     }
 
+    /// What is inside a tarball, and when it was written.
+    pub(super) async fn inspect(
+        &self,
+        path: &str,
+        limits: Limits,
+    ) -> Result<(Inspection, Option<Timestamp>), Obstacle> {
+        let (this, path) = (self.clone(), path.to_owned());
+        let inspected = blocking(move || {
+            let file = this.file(&path)?;
+            let written = written_at(&file);
+            Ok((tarball::inspect(io::BufReader::new(file), &limits), written))
+        });
+        let (inspected, written) = inspected.await.map_err(|error| obstacle("it", &error))?;
+        inspected.map(|inspection| (inspection, written)).map_err(|error| Obstacle(error.to_string()))
+    }
+
     /// What is in a folder below this one, names that are no text left out; nothing where there is no such folder.
     pub(super) async fn entries(&self, path: &str) -> io::Result<Vec<Entry>> {
         let (this, path) = (self.clone(), path.to_owned());
@@ -115,6 +132,11 @@ fn written_at(file: &File) -> Option<Timestamp> {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// The path of something in a folder, which may be the outermost: that has no name.
+pub(super) fn below(place: &str, name: &str) -> String {
+    if place.is_empty() { name.to_owned() } else { format!("{place}/{name}") }
 }
 
 /// Why a file could not be read.

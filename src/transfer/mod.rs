@@ -4,8 +4,12 @@
 //! a key of its own, and one conditional write of the document is the commit. So everything can be cut off and repeated, may
 //! run beside servers on a bucket, and never replaces what is here.
 
+pub mod bundle;
+pub mod export;
 mod folder;
+pub mod remote;
 mod report;
+pub mod tarballs;
 pub mod verdaccio;
 
 use std::sync::Arc;
@@ -206,8 +210,9 @@ impl<O: Origin> Coming<'_, O> {
         came.notes.extend(told(removed));
         came.problems.extend(told(document.odd_numbers.iter().map(|number| (number.clone(), "is no version"))));
         let arrivals = self.versions(new, &document, &mut came).await?;
-        let ForeignDocument { dist_tags, created, modified, readme, .. } = document;
-        self.commit(Arrivals { versions: arrivals, dist_tags, created, modified, readme, owners }, &mut came).await?;
+        let ForeignDocument { dist_tags, created, modified, readme, removed, .. } = document;
+        self.commit(Arrivals { versions: arrivals, dist_tags, created, modified, readme, removed, owners }, &mut came)
+            .await?;
         Ok(came)
     }
 
@@ -356,6 +361,13 @@ impl<O: Origin> Coming<'_, O> {
             }
         }
     }
+}
+
+/// Reads a document off the async threads: it may be large.
+async fn parsed(name: &PackageName, bytes: Bytes) -> Result<ForeignDocument, Obstacle> {
+    let name = name.clone();
+    let parsed = spawn_blocking(move || ForeignDocument::parse(&name, &bytes)).await;
+    parsed.ok().and_then(Result::ok).ok_or_else(|| Obstacle::new("its document is damaged"))
 }
 
 fn told(lines: impl IntoIterator<Item = (String, &'static str)>) -> Vec<(Option<String>, String)> {

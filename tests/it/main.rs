@@ -89,6 +89,7 @@ mod store_calls;
 mod support;
 mod tarball;
 mod tokens;
+mod transfer;
 mod trust;
 mod trust_refused;
 mod unpublish;

@@ -1,6 +1,9 @@
 //! `holdfast import`: taking packages over from another registry.
 
+mod bundle;
 mod codebox;
+mod registry;
+mod tarballs;
 mod verdaccio;
 
 use std::process::ExitCode;
@@ -11,6 +14,7 @@ use super::{DataArgs, output};
 use crate::clock::Clock;
 use crate::settings::{ReadOnly, Settings};
 use crate::storage::Store;
+use crate::transfer::tarballs::Owners;
 use crate::transfer::{Destination, Line, Progress, Report};
 
 /// Arguments of `holdfast import`.
@@ -28,6 +32,12 @@ enum From {
     Codebox(codebox::CodeboxArgs),
     /// Take packages, accounts and settings over from a Verdaccio
     Verdaccio(verdaccio::VerdaccioArgs),
+    /// Take packages from any npm registry, over HTTP
+    Registry(registry::RegistryArgs),
+    /// Take a signed bundle of upstreams' packages, for a site that the network does not reach
+    Bundle(bundle::BundleArgs),
+    /// Take packages from a folder of tarballs, such as `holdfast export` writes
+    Tarballs(tarballs::TarballsArgs),
 }
 
 pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
@@ -35,6 +45,9 @@ pub(super) fn run(arguments: &ImportArgs) -> anyhow::Result<ExitCode> {
     match &arguments.from {
         From::Codebox(arguments) => codebox::run(arguments, &settings),
         From::Verdaccio(arguments) => verdaccio::run(arguments, &settings),
+        From::Registry(arguments) => registry::run(arguments, &settings),
+        From::Tarballs(arguments) => tarballs::run(arguments, &settings),
+        From::Bundle(arguments) => bundle::run(arguments, &settings),
     }
 }
 
@@ -62,6 +75,23 @@ impl WayArgs {
             max_tarball_bytes: settings.limits.body.max_tarball_bytes,
             dry_run: self.dry_run,
         })
+    }
+}
+
+/// Who owns what comes in. Names of accounts elsewhere may be other people's here, so nobody does unless it is said.
+#[derive(Debug, Args)]
+struct OwnerArgs {
+    /// An account that owns every package that nobody owns here [may be repeated; default: nobody]
+    #[arg(long = "owner", value_name = "NAME", conflicts_with = "keep_owners")]
+    owners: Vec<String>,
+    /// The documents' maintainers own them: accounts of one name are the same people's there and here
+    #[arg(long)]
+    keep_owners: bool,
+}
+
+impl OwnerArgs {
+    fn owners(&self) -> Owners {
+        if self.keep_owners { Owners::AsDocumented } else { Owners::These(self.owners.clone()) }
     }
 }
 
@@ -102,6 +132,16 @@ fn listed(title: &str, items: &[String]) -> Vec<String> {
     }
     let title = format!("{} {title}:", items.len());
     std::iter::once(title).chain(items.iter().map(|item| format!("  {item}"))).collect()
+}
+
+/// Prints the report, and says with which code to end.
+fn tell(report: &Report, way: &WayArgs) -> anyhow::Result<ExitCode> {
+    if way.json {
+        output::json(report)?;
+    } else {
+        output::data(&text(report).join("\n"))?;
+    }
+    Ok(code(report))
 }
 
 fn code(report: &Report) -> ExitCode {

@@ -30,6 +30,8 @@ pub struct ForeignDocument {
     pub modified: Option<Timestamp>,
     /// Of the version tagged `latest`.
     pub readme: Option<String>,
+    /// Numbers of versions that were removed there, and when they were published.
+    pub removed: Vec<(String, Timestamp)>,
     /// Who maintains it there. Who they are here is for the caller to know.
     pub maintainers: Vec<Maintainer>,
 }
@@ -75,6 +77,8 @@ pub struct Arrivals {
     pub modified: Option<Timestamp>,
     /// Of the version tagged `latest` there.
     pub readme: Option<String>,
+    /// Numbers that are used up, of a package that was never here.
+    pub removed: Vec<(String, Timestamp)>,
     /// The owners of a package that has none here.
     pub owners: Vec<Maintainer>,
 }
@@ -101,6 +105,9 @@ impl ForeignDocument {
             maintainers: people(&lenient(&document, "maintainers")).unwrap_or_default(),
             ..Self::default()
         };
+        let was_removed = |number: &&String| number.parse::<Version>().is_ok() && versions.get(number).is_none();
+        let removed = time.keys().filter(was_removed);
+        found.removed = removed.filter_map(|number| Some((number.clone(), time_of(number)?))).collect();
         for (number, raw) in versions.into_inputs() {
             match (number.parse::<Version>(), RawObject::from_raw(raw)) {
                 (Ok(version), Some(object)) => found.versions.push(ForeignVersion {
@@ -236,6 +243,9 @@ impl HostedPackument<'_> {
             if let Some(created) = arrivals.created.or(earliest) {
                 self.time.insert("created".to_owned(), created.to_string().into());
             }
+            for (number, published) in &arrivals.removed {
+                self.time.entry(number).or_insert_with(|| published.to_string().into());
+            }
         }
         if self.maintainers.is_empty() && !arrivals.owners.is_empty() && !come.is_empty() {
             self.set_maintainers(&arrivals.owners)?;
@@ -309,7 +319,7 @@ mod tests {
             "name": "@acme/tool",
             "dist-tags": { "latest": "1.0.0", "next": "2.0.0-rc.1", "lost": "9.9.9", "1.x": "1.0.0" },
             "versions": { "1.0.0": version("1.0.0", b"one"), "2.0.0-rc.1": version("2.0.0-rc.1", b"two"), "1.1": version("1.1", b"") },
-            "time": { "created": "2019-01-01T00:00:00.000Z", "modified": "2020-01-01T00:00:00.000Z", "1.0.0": "2019-01-01T00:00:00.000Z" },
+            "time": { "created": "2019-01-01T00:00:00.000Z", "modified": "2020-01-01T00:00:00.000Z", "1.0.0": "2019-01-01T00:00:00.000Z", "0.9.0": "2018-12-01T00:00:00.000Z" },
             "_distfiles": {}, "_attachments": {}, "_uplinks": {}, "readme": "# Tool",
         });
         document.to_string().into()
@@ -327,6 +337,7 @@ mod tests {
             created: document.created,
             modified: document.modified,
             readme: document.readme,
+            removed: document.removed,
             owners: Vec::new(),
         }
     }
@@ -360,6 +371,7 @@ mod tests {
         assert_eq!(document["time"]["created"], "2019-01-01T00:00:00.000Z");
         assert_eq!(document["time"]["1.0.0"], "2019-01-01T00:00:00.000Z");
         assert_eq!(document["time"]["2.0.0-rc.1"], NOW);
+        assert_eq!(document["time"]["0.9.0"], "2018-12-01T00:00:00.000Z", "a number that is used up stays so");
         assert_eq!(document["readme"], "# Tool");
         let one = &document["versions"]["1.0.0"];
         assert_eq!((&one["deprecated"], &one["bin"]), (&json!("old"), &json!({ "tool": "x.js" })));

@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 
 pub use config::{Config, ConfigError, Translation};
 
-use super::folder::{Entry, obstacle};
+use super::folder::{Entry, below, obstacle};
 use super::{Folder, Line, MAX_DOCUMENT_BYTES, Obstacle, Offer, Origin, Tarball};
 use crate::npm::packument::{ForeignDocument, ForeignVersion, Maintainer};
 use crate::npm::{Integrity, PackageName};
@@ -251,13 +251,12 @@ impl Storage {
         problems: &mut Vec<Line>,
     ) -> io::Result<Vec<PackageName>> {
         let mut names = Vec::new();
-        let below = |folder: &str| if place.is_empty() { folder.to_owned() } else { format!("{place}/{folder}") };
         for Entry { name, is_folder } in self.folder.entries(place).await? {
-            if !is_folder || name.starts_with('.') || storages.contains(&below(&name)) {
+            if !is_folder || name.starts_with('.') || storages.contains(&below(place, &name)) {
                 continue;
             }
             let candidates = if name.starts_with('@') {
-                let inner = self.folder.entries(&below(&name)).await?;
+                let inner = self.folder.entries(&below(place, &name)).await?;
                 inner
                     .into_iter()
                     .filter(|entry| entry.is_folder)
