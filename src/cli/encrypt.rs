@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
-use super::{DataArgs, existing_store, output, runtime};
+use super::{DataArgs, existing_store, note_command, output, runtime};
 use crate::maintenance::{self, Encryption, EncryptionReport, Failure};
 
 /// Arguments of `holdfast encrypt`.
@@ -37,6 +38,9 @@ pub(super) fn run(arguments: &EncryptArgs) -> anyhow::Result<ExitCode> {
         "the settings say that nothing is to be changed (`storage.read_only`): look only, with --dry-run"
     );
     let store = existing_store(&settings)?;
+    if !arguments.dry_run {
+        runtime()?.block_on(note_command(&store, "encrypt", json!({})))?;
+    }
     let mut progress = output::Progress::of("objects");
     let mut printed = Ok(());
     let told = |report: &EncryptionReport, failure: Option<&Failure>| match failure {
@@ -54,7 +58,7 @@ pub(super) fn run(arguments: &EncryptArgs) -> anyhow::Result<ExitCode> {
     drop(progress);
     printed?;
     if arguments.json {
-        output::json_line(&serde_json::json!({ "summary": report }))?;
+        output::json_line(&json!({ "summary": report }))?;
     } else {
         output::data(&text(&report))?;
     }

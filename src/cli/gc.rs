@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 
-use super::{DataArgs, existing_store, output, runtime};
+use super::{DataArgs, existing_store, note_command, output, runtime};
 use crate::clock::Clock;
 use crate::maintenance::{self, CacheLimits, GcError, Plan, Removal, Swept};
 use crate::policy::duration;
@@ -76,9 +77,13 @@ pub(super) fn run(arguments: &GcArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
     }
+    if !arguments.dry_run {
+        let done = json!({ "grace_seconds": plan.grace.as_secs(), "set_aside": plan.set_aside });
+        runtime()?.block_on(note_command(&store, "gc", done))?;
+    }
     let swept = sweep(&store, &plan, |removal| print(removal, arguments.json))?;
     if arguments.json {
-        output::json_line(&serde_json::json!({ "summary": swept }))?;
+        output::json_line(&json!({ "summary": swept }))?;
     } else {
         output::data(&text(&swept))?;
     }

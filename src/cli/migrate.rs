@@ -9,7 +9,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::confirm::confirm;
-use super::{open_for_reading, open_store, output, runtime, stores};
+use super::{note_command, open_for_reading, open_store, output, runtime, stores};
 use crate::aws::{self, Aws};
 use crate::clock::Clock;
 use crate::maintenance::{self, CopyReport, FunctionReport, Lines, RelocateReport, Wish};
@@ -153,6 +153,9 @@ fn to_address(arguments: &MigrateArgs, from: &Settings, url: &Url) -> anyhow::Re
     let runtime = runtime()?;
     let _entered = runtime.enter();
     let store = if dry_run { open_for_reading(from)? } else { open_store(from)? };
+    if !dry_run {
+        runtime.block_on(note_command(&store, "migrate --to", serde_json::json!({ "to": base })))?;
+    }
     let mut progress = output::Progress::of("documents");
     let relocating = maintenance::relocate(&store, base, dry_run, |done, key| progress.step(done, None, key));
     let documents =

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{SettingsArgs, bundle, output, policy, runtime};
+use super::{SettingsArgs, bundle, orders, output, policy, runtime};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::lockfile;
@@ -162,8 +162,10 @@ async fn here(
 ) -> anyhow::Result<Vec<Mirrored>> {
     let app = App::with_store(settings, Clock::default(), store)?;
     let (registry, clock) = (&app.registry, &app.clock);
-    let desk = Desk { auth: registry.auth(), waivers: registry.waivers(), clock, registry: Some(registry) };
-    let states = in_batches(wanted, dry_run, async |order| Ok(operator::carry_out(desk, order).await)).await;
+    let (auth, waivers, recorder, sinks) = (registry.auth(), registry.waivers(), &app.recorder, &app.sinks);
+    let desk = Desk { auth, waivers, recorder, sinks, clock, registry: Some(registry) };
+    let give = async |order| Ok(operator::carry_out(desk, orders::errand(order)).await);
+    let states = in_batches(wanted, dry_run, give).await;
     let written = match (&states, bundled) {
         (Ok(states), Some(Bundled { path, key })) => bundle::write(registry, clock, wanted, states, path, key).await,
         _ => Ok(()),
@@ -176,7 +178,7 @@ async fn here(
 async fn by_server(settings: &Settings, wanted: &[WantedVersion], dry_run: bool) -> anyhow::Result<Vec<Mirrored>> {
     let directory = &settings.storage.directory;
     in_batches(wanted, dry_run, async |order| {
-        control::give(directory, &order).await.map_err(|error| {
+        control::give(directory, &orders::errand(order)).await.map_err(|error| {
             anyhow::Error::new(error).context(format!(
                 "the server that runs on `{}` takes no orders from here: run this as the same user, or stop it first",
                 directory.display()

@@ -8,8 +8,8 @@ mod doctor;
 mod encrypt;
 mod events;
 mod explain;
-mod gc;
 mod export;
+mod gc;
 mod import;
 mod index;
 mod lambda;
@@ -92,7 +92,7 @@ enum Command {
     Events(events::EventsArgs),
     /// Make the search index anew, or tell all packages to the sinks
     Index(index::IndexArgs),
-    /// Take over what another registry left in the store
+    /// Take packages over from another registry
     Import(import::ImportArgs),
     /// Look over the whole store: is everything there, and what it should be
     Verify(verify::VerifyArgs),
@@ -108,8 +108,6 @@ enum Command {
     Restore(backup::RestoreArgs),
     /// Empty and remove the bucket or the directory, for ever
     RemoveStorage(remove_storage::RemoveStorageArgs),
-    /// Take packages over from another registry
-    Import(import::ImportArgs),
     /// Write hosted packages into a folder of documents and tarballs
     Export(export::ExportArgs),
     /// Fetch what lockfiles install, before anybody asks for it

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
-use super::{DataArgs, existing_store, output, runtime};
+use super::{DataArgs, existing_store, note_command, output, runtime};
 use crate::clock::Clock;
 use crate::maintenance::{self, Checked, Code, Finding, GRACE, Look, Severity};
 
@@ -72,6 +73,9 @@ fn verify(arguments: &VerifyArgs) -> anyhow::Result<Checked> {
         "the settings say that nothing is to be changed (`storage.read_only`): look only, without --repair"
     );
     let store = existing_store(&settings)?;
+    if arguments.repair {
+        runtime()?.block_on(note_command(&store, "verify --repair", json!({})))?;
+    }
     let look = Look { content: !arguments.no_content, repair: arguments.repair, grace: GRACE };
     let mut progress = output::Progress::of("objects");
     let mut codes: BTreeMap<Code, u64> = BTreeMap::new();

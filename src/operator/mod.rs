@@ -20,7 +20,7 @@ use crate::npm::packument::Maintainer;
 use crate::npm::{PackageName, Pattern, Version};
 use crate::policy::Waiver;
 use crate::random;
-use crate::registry::{self, Registry, WaiverBook, Mirrored, WantedVersion};
+use crate::registry::{self, Mirrored, Registry, WaiverBook, WantedVersion};
 use crate::sinks::{self, Sinks};
 
 /// Under whose name an operator trusts a workflow. The colon keeps it out of reach: no account may have one in its name,
@@ -132,6 +132,7 @@ pub enum Order {
     RetrySink {
         /// Which.
         name: String,
+    },
     /// Fetches versions of upstreams before anybody asks for them.
     Mirror {
         /// Which.
@@ -274,6 +275,7 @@ pub enum Outcome {
     Sinks {
         /// All of them.
         sinks: Vec<sinks::Status>,
+    },
     /// What came of fetching versions.
     Mirrored {
         /// Of each, in the order of the order.

@@ -157,7 +157,7 @@ impl Registry {
         &self,
         name: &PackageName,
         version: &Version,
-        tarball: Upload,
+        mut tarball: Upload,
     ) -> Result<(), Error> {
         let key = keys::cached_tarball(self.upstream_for(name)?.cache_name(), name, version);
         Ok(tarball.keep(&key, Existing::Replace, Durability::Synced).await?)

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
-use super::super::{bundle, open_store, output, runtime};
+use super::super::{bundle, note_command, open_store, output, runtime};
 use crate::app::App;
 use crate::clock::Clock;
 use crate::settings::Settings;
@@ -38,6 +39,7 @@ pub(super) fn run(arguments: &BundleArgs, settings: &Settings) -> anyhow::Result
     let key = bundle::read_public_key(&arguments.key)?;
     let store = open_store(settings)?;
     let taken = runtime()?.block_on(async {
+        note_command(&store, "import bundle", json!({})).await?;
         let app = App::with_store(settings, Clock::default(), store)?;
         let taken = bundle::take(&app.registry, arguments.file.clone(), key).await;
         app.stop().await;

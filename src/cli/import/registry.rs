@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::json;
 use url::Url;
 
-use super::super::{open_store, output, runtime};
+use super::super::{note_command, open_store, output, runtime};
 use super::{OwnerArgs, WayArgs, shown, stopped, tell};
 use crate::npm::{PackageName, Pattern};
 use crate::secret::Secret;
@@ -67,6 +68,10 @@ pub(super) fn run(arguments: &RegistryArgs, settings: &Settings) -> anyhow::Resu
     let to = arguments.way.destination(open_store(settings)?, settings)?;
     let remote = Remote::new(upstream_of(arguments)?, arguments.owners.owners());
     let runtime = runtime()?;
+    if !to.dry_run {
+        let arguments = json!({ "packages": arguments.patterns.len(), "all": arguments.all });
+        runtime.block_on(note_command(&to.store, "import registry", arguments))?;
+    }
     let is_wide = |pattern: &Pattern| !matches!(pattern, Pattern::Exact(_));
     if arguments.all || arguments.patterns.iter().any(is_wide) {
         let told = runtime.block_on(remote.names()).map_err(|error| {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
-use super::super::{open_store, output, runtime};
+use super::super::{note_command, open_store, output, runtime};
 use super::{OwnerArgs, WayArgs, shown, stopped, tell};
 use crate::settings::Settings;
 use crate::transfer;
@@ -37,6 +38,9 @@ pub(super) struct TarballsArgs {
 pub(super) fn run(arguments: &TarballsArgs, settings: &Settings) -> anyhow::Result<ExitCode> {
     let to = arguments.way.destination(open_store(settings)?, settings)?;
     let runtime = runtime()?;
+    if !to.dry_run {
+        runtime.block_on(note_command(&to.store, "import tarballs", json!({})))?;
+    }
     let opened = runtime.block_on(Tarballs::open(&arguments.folder, to.limits, arguments.owners.owners()));
     let (tarballs, problems) = opened.map_err(|error| {
         anyhow::Error::new(error).context(format!("`{}` cannot be read", arguments.folder.display()))
