@@ -1,23 +1,25 @@
 //! Everything that a request may use, and how it is put together.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::auth::{Auth, RuleError};
+use crate::auth::{AccessPolicy, Auth, RuleError};
 use crate::clock::Clock;
 use crate::events::Recorder;
 use crate::metrics::{self, Metrics, Readers};
+use crate::npm::Timestamp;
 use crate::providers;
-use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources};
+use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources, Terms};
 use crate::search::{self, Opened, SearchIndex};
-use crate::settings::{self, Home, Settings};
+use crate::settings::{self, Home, Settings, UpstreamSettings};
 use crate::sinks::{self, Sinks};
 use crate::storage::{self, Store};
 use crate::upkeep::{
@@ -46,6 +48,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Who may read that.
     pub metrics_readers: Readers,
+    /// The settings in force, and how reading them again went.
+    pub settings: SettingsState,
     /// Tasks that run until `stop`: they follow no request.
     keepers: TaskTracker,
     stop: CancellationToken,
@@ -77,8 +81,50 @@ pub struct Health {
     /// `ok` or `failing`, by the last answer; nothing where GitHub is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<&'static str>,
+    /// The settings in force.
+    pub settings: SettingsHealth,
     /// The policy in force.
     pub policy: PolicyState,
+}
+
+/// How reading the settings again went.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SettingsHealth {
+    /// Since when a settings file lies there that is not in force, because it has mistakes.
+    pub rejected_since: Option<Timestamp>,
+    /// Settings that have other values in the file, which wait for a restart.
+    pub waiting_for_restart: Vec<String>,
+}
+
+/// The settings in force. Cheap to clone; clones share them.
+#[derive(Debug, Clone)]
+pub struct SettingsState {
+    in_force: watch::Sender<Arc<Settings>>,
+    health: Arc<Mutex<SettingsHealth>>,
+}
+
+impl SettingsState {
+    fn new(settings: &Settings) -> Self {
+        Self { in_force: watch::Sender::new(Arc::new(settings.clone())), health: Arc::default() }
+    }
+
+    fn subscribe(&self) -> watch::Receiver<Arc<Settings>> {
+        self.in_force.subscribe()
+    }
+
+    fn put_in_force(&self, settings: &Settings) {
+        self.in_force.send_replace(Arc::new(settings.clone()));
+    }
+
+    /// How reading them again went.
+    pub fn health(&self) -> SettingsHealth {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes how reading them again went.
+    pub fn note_health(&self, change: impl FnOnce(&mut SettingsHealth)) {
+        change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
 }
 
 impl Health {
@@ -139,6 +185,38 @@ pub enum StartError {
     Search(#[from] search::Error),
 }
 
+/// Claims and upstreams, with a client for each.
+fn sources(
+    settings: &Settings,
+    mut client: impl FnMut(&UpstreamSettings) -> Result<Upstream, StartError>,
+) -> Result<Sources, StartError> {
+    let upstreams = settings.upstreams.iter().map(|upstream| Ok((upstream.packages.clone(), client(upstream)?)));
+    let upstreams = upstreams.collect::<Result<_, StartError>>()?;
+    Sources::new(settings.packages.claims.clone(), upstreams).map_err(StartError::Sources)
+}
+
+fn terms(settings: &Settings, auth: Auth, access: AccessPolicy, sources: Sources) -> Terms {
+    Terms {
+        auth,
+        access,
+        sources,
+        answers_audit: settings.advisories.answer_audit,
+        limits: settings.limits.clone(),
+        fresh: settings.storage.fresh,
+        redirect: settings.redirects(),
+        is_read_only: settings.is_read_only(),
+    }
+}
+
+fn public_address(settings: &Settings) -> PublicAddress {
+    PublicAddress {
+        url: settings.server.public_url.clone(),
+        trusted_proxies: settings.server.trusted_proxies.clone(),
+        is_loopback: settings.server.is_on_loopback(),
+        is_local_only: settings.server.is_local_only(),
+    }
+}
+
 impl App {
     /// Opens the store and puts everything together. No network call, nothing scanned.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
@@ -149,16 +227,14 @@ impl App {
 
     /// As [`App::start`], over a store that is open already.
     pub fn with_store(settings: &Settings, clock: Clock, store: Store) -> Result<Self, StartError> {
+        let settings_state = SettingsState::new(settings);
         let metrics = Metrics::default();
         metrics.started(env!("CARGO_PKG_VERSION"), clock.now().as_seconds());
         let store = store.measured_by(metrics.clone());
-        let mut upstreams = Vec::new();
-        for upstream in &settings.upstreams {
-            let built = Upstream::measured(upstream.client.clone(), clock.clone(), metrics.clone())
-                .map_err(|source| StartError::Upstream { name: upstream.client.name.clone(), source })?;
-            upstreams.push((upstream.packages.clone(), built));
-        }
-        let sources = Sources::new(settings.packages.claims.clone(), upstreams).map_err(StartError::Sources)?;
+        let sources = sources(settings, |upstream| {
+            Upstream::measured(upstream.client.clone(), clock.clone(), metrics.clone())
+                .map_err(|source| StartError::Upstream { name: upstream.client.name.clone(), source })
+        })?;
         let (search, opened) = SearchIndex::open(&store.derived_path("search"))?;
         let (tasks, keepers) = (TaskTracker::new(), TaskTracker::new());
         let stop = CancellationToken::new();
@@ -171,20 +247,13 @@ impl App {
         let (keeping, is_shared) = (store.clone(), store.is_shared());
         let own = store.clone();
         let registry = Registry::new(registry::Parts {
-            auth,
-            access,
-            sources,
+            terms: terms(settings, auth, access, sources),
             switches: settings.policy.switches.clone(),
             rules,
-            answers_audit: settings.advisories.answer_audit,
             recorder: recorder.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
-            limits: settings.limits.clone(),
             cache_bytes: settings.cache.memory_bytes,
-            fresh: settings.storage.fresh,
-            redirect: settings.redirects(),
-            is_read_only: settings.is_read_only(),
             search,
             store,
             metrics: metrics.clone(),
@@ -195,7 +264,7 @@ impl App {
             let lists = settings.server.home == Home::Machine;
             async move { registry.keep_index(opened == Opened::Fresh, lists, stop).await }
         });
-        let rules = RulesKeeper::new(registry.clone(), Arc::new(settings.clone()), clock.clone());
+        let rules = RulesKeeper::new(registry.clone(), settings_state.subscribe(), clock.clone());
         let advisories = AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone());
         let upkeep = match settings.server.home {
             Home::Machine => {
@@ -221,25 +290,17 @@ impl App {
                 Some(Arc::new(Upkeep::new(registry.clone(), recorder, sinks, clock.clone(), rules, advisories)))
             }
         };
-        let public = PublicAddress {
-            url: settings.server.public_url.clone(),
-            trusted_proxies: settings.server.trusted_proxies.clone(),
-            is_loopback: settings.server.is_on_loopback(),
-            is_local_only: settings.server.is_local_only(),
-        };
-        let idle = settings.server.idle;
-        let metrics_readers = settings.metrics_readers.clone();
-        let public = Arc::new(public);
         Ok(Self {
             registry,
             recorder,
             sinks,
             clock,
-            public,
+            public: Arc::new(public_address(settings)),
             tasks,
-            idle,
+            idle: settings.server.idle,
             metrics,
-            metrics_readers,
+            metrics_readers: settings.metrics_readers.clone(),
+            settings: settings_state,
             keepers,
             stop,
             store: own,
@@ -257,6 +318,43 @@ impl App {
         });
     }
 
+    /// The same application by other settings, over the same store and with the same memory. All that can fail is done before
+    /// anything changes; then the policy changes for all, and the rest for whoever uses what is returned. `changed` are the
+    /// keys of the settings that are others: clients of upstreams and of GitHub are made anew only where theirs are.
+    ///
+    /// Blocks: it reads the rules file.
+    ///
+    /// # Errors
+    /// As [`App::start`]; then everything is as it was.
+    pub fn with_settings(&self, settings: &Settings, changed: &[String]) -> Result<Self, StartError> {
+        let is_same = |section: &str| !changed.iter().any(|key| key.starts_with(section));
+        let known = self.registry.sources();
+        let sources = sources(settings, |upstream| {
+            let name = &upstream.client.name;
+            match known.upstreams().find(|known| known.name() == name) {
+                Some(known) if is_same(&format!("upstreams.{name}.")) => Ok(known.clone()),
+                _ => Upstream::measured(upstream.client.clone(), self.clock.clone(), self.metrics.clone())
+                    .map_err(|source| StartError::Upstream { name: name.clone(), source }),
+            }
+        })?;
+        let access = settings.access_policy().map_err(StartError::Rules)?;
+        let auth = self.registry.auth().with_settings(settings.auth(&access), is_same("github."));
+        let auth = auth.map_err(StartError::GitHub)?;
+        let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
+
+        let registry = self.registry.with_terms(terms(settings, auth, access, sources));
+        registry.set_policy(settings.policy.switches.clone(), rules);
+        registry.note_policy_health(|health| health.rules_rejected_since = None);
+        self.settings.put_in_force(settings);
+        Ok(Self {
+            registry,
+            public: Arc::new(public_address(settings)),
+            idle: settings.server.idle,
+            metrics_readers: settings.metrics_readers.clone(),
+            ..self.clone()
+        })
+    }
+
     /// How each part is. Asks the store at most every two seconds, and nobody else: of the others it tells what is known.
     pub async fn health(&self) -> Health {
         let policy = self.registry.policy_health();
@@ -268,6 +366,7 @@ impl App {
             storage: self.registry.storage_state().await,
             upstreams: upstreams.collect(),
             github: self.registry.auth().github_is_failing().map(|fails| if fails { "failing" } else { "ok" }),
+            settings: self.settings.health(),
             policy: PolicyState {
                 epoch: self.registry.policy().epoch().to_owned(),
                 rules: if policy.rules_rejected_since.is_some() { "rejected" } else { "ok" },
@@ -290,6 +389,7 @@ impl App {
         let age = health.advisories_compiled.map(|compiled| self.clock.now().since(compiled));
         metrics.set_advisories(age.unwrap_or_default(), health.advisories_failing_since.is_some());
         metrics.set_rules_rejected(health.rules_rejected_since.is_some());
+        metrics.set_settings_rejected(self.settings.health().rejected_since.is_some());
         if let Some(bytes) = metrics::resident_memory().await {
             metrics.set_resident_memory(bytes);
         }

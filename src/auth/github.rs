@@ -247,7 +247,7 @@ fn of_service_token(error: providers::Error) -> providers::Error {
 
 impl Auth {
     pub(super) fn github(&self) -> Result<&GitHubAccounts, Error> {
-        self.inner.github.as_ref().ok_or(Error::NoGitHub)
+        self.terms.github.as_deref().ok_or(Error::NoGitHub)
     }
 
     /// Whose a GitHub token is, from memory, from the store, or from GitHub.
@@ -384,7 +384,7 @@ impl Auth {
 
     /// Forgets what was remembered of all accounts of GitHub, for an account here has changed.
     pub(super) fn forget_github(&self) {
-        if let Some(github) = &self.inner.github {
+        if let Some(github) = &self.terms.github {
             github.remembered.clear();
         }
     }
@@ -446,7 +446,7 @@ impl Auth {
 
     /// Ends a token of GitHub that somebody logs out with. True when it was one of our app.
     pub(super) async fn revoke_at_github(&self, token: &Token, address: Option<IpAddr>) -> Result<bool, Error> {
-        let Some(github) = &self.inner.github else { return Ok(false) };
+        let Some(github) = &self.terms.github else { return Ok(false) };
         if !matches!(kind(token.reveal()), Some(Kind::App | Kind::Old)) {
             return Ok(false);
         }
@@ -473,7 +473,7 @@ impl Auth {
     /// Ends a token of GitHub that no registry token stands on any more. A failure is logged: the registry token is gone, and
     /// so is all use of this one here.
     pub(super) async fn end_github_token(&self, secret: &Secret) {
-        let Some(github) = &self.inner.github else { return };
+        let Some(github) = &self.terms.github else { return };
         let is_of_an_app = matches!(kind(secret.expose()), Some(Kind::App | Kind::Old));
         let has_app = github.settings.client.client_id.is_some() && github.settings.client.client_secret.is_some();
         if is_of_an_app

@@ -326,7 +326,7 @@ impl Auth {
 
     /// Whether people can sign in at GitHub in the browser.
     pub fn has_github_login(&self) -> bool {
-        self.inner
+        self.terms
             .settings
             .github
             .as_ref()
@@ -388,7 +388,7 @@ impl Auth {
         let pending = self.pending(id).await?;
         // Who confirms a change has an account: another name is a slip of the hand.
         let may_register =
-            matches!(pending.kind, Kind::SignIn) && self.inner.settings.registration == Registration::Open;
+            matches!(pending.kind, Kind::SignIn) && self.terms.settings.registration == Registration::Open;
         let is_new = may_register && self.account(name).await?.is_none();
         let account = if is_new {
             self.register(name, password, "").await?

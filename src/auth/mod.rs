@@ -270,20 +270,34 @@ impl From<Duration> for Error {
 }
 
 /// Accounts and tokens. Cheap to clone.
+///
+/// A clone goes by the settings that were in force when it was made; what is in memory is shared by all.
 #[derive(Clone)]
 pub struct Auth {
     inner: Arc<Inner>,
+    terms: Arc<Terms>,
+}
+
+/// What follows from the settings.
+struct Terms {
+    settings: Settings,
+    github: Option<Arc<GitHubAccounts>>,
+}
+
+impl Terms {
+    fn new(settings: Settings) -> Result<Self, providers::BuildError> {
+        let github = settings.github.clone().map(|github| GitHubAccounts::new(github, settings.groups.clone()));
+        Ok(Self { github: github.transpose()?.map(Arc::new), settings })
+    }
 }
 
 struct Inner {
     store: Store,
     clock: Clock,
     passwords: Passwords,
-    settings: Settings,
     tasks: TaskTracker,
     recorder: Recorder,
     tokens: Arc<RememberedTokens>,
-    github: Option<GitHubAccounts>,
     key_sets: KeySets,
     throttle: Throttle,
     starts: std::sync::Mutex<logins::Starts>,
@@ -335,39 +349,50 @@ impl Auth {
         settings: Settings,
     ) -> Result<Self, providers::BuildError> {
         const ISSUER_TIMEOUT: Duration = Duration::from_secs(10);
-        let github =
-            settings.github.clone().map(|github| GitHubAccounts::new(github, settings.groups.clone())).transpose()?;
         let tokens = RememberedTokens { known: Cache::new(REMEMBERED_TOKENS), changes: AtomicU64::new(0) };
         let inner = Inner {
             key_sets: KeySets::new(clock.clone(), ISSUER_TIMEOUT)?,
             store,
             clock,
             passwords: Passwords::default(),
-            settings,
             tasks,
             recorder,
             tokens: Arc::new(tokens),
-            github,
             throttle: Throttle::new(),
             starts: std::sync::Mutex::default(),
             remembered_passwords: RememberedPasswords::new(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), terms: Arc::new(Terms::new(settings)?) })
+    }
+
+    /// The same by other settings, with all that is in memory. What GitHub said is kept where neither its settings nor what
+    /// the rules ask of it have changed.
+    ///
+    /// # Errors
+    /// When the client for GitHub cannot be made of the settings.
+    pub fn with_settings(&self, settings: Settings, is_same_github: bool) -> Result<Self, providers::BuildError> {
+        let old = &self.terms;
+        let terms = if is_same_github && settings.groups == old.settings.groups {
+            Terms { github: old.github.clone(), settings }
+        } else {
+            Terms::new(settings)?
+        };
+        Ok(Self { inner: Arc::clone(&self.inner), terms: Arc::new(terms) })
     }
 
     /// Whether strangers may make an account.
     pub fn registration(&self) -> Registration {
-        self.inner.settings.registration
+        self.terms.settings.registration
     }
 
     /// Whether GitHub is used.
     pub fn has_github(&self) -> bool {
-        self.inner.github.is_some()
+        self.terms.github.is_some()
     }
 
     /// Whether GitHub left the last question without an answer; `None` where it is not used.
     pub fn github_is_failing(&self) -> Option<bool> {
-        self.inner.github.as_ref().map(|github| github.client.is_failing())
+        self.terms.github.as_ref().map(|github| github.client.is_failing())
     }
 
     /// Who sent these credentials.
@@ -410,7 +435,7 @@ impl Auth {
 
     /// A token of GitHub's own, as the older system's users have.
     async fn caller_of_github_token(&self, token: &Token, address: Option<IpAddr>) -> Result<Caller, Error> {
-        if self.inner.github.is_none() || !github::is_github_token(token.reveal()) {
+        if self.terms.github.is_none() || !github::is_github_token(token.reveal()) {
             return Err(Error::UnknownToken);
         }
         let user = self.user_of_github_token(&Secret::new(token.reveal()), address).await?;
@@ -520,7 +545,7 @@ impl Auth {
             self.require_code(&account, code, presented.address).await?;
             return self.issue_for_local(&account.name, Way::Password).await;
         }
-        if self.inner.github.is_some() {
+        if self.terms.github.is_some() {
             // The older system's way to give a one-time code: GitHub's names have no dots.
             let (login, typed) = match name.rsplit_once('.') {
                 Some((login, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
@@ -530,7 +555,7 @@ impl Auth {
             };
             return self.sign_in_at_github(login, password, typed, presented.address).await;
         }
-        if self.inner.settings.registration == Registration::Open {
+        if self.terms.settings.registration == Registration::Open {
             let account = match self.register(name, password.clone(), email).await {
                 // Somebody registered the same name in this moment: then this is a sign-in.
                 Err(Error::NameTaken(_)) => {

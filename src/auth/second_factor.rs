@@ -168,7 +168,7 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<Enrolment, Error> {
         let account = self.own_account(user, password, address).await?;
-        let issuer = self.inner.settings.name.clone();
+        let issuer = self.terms.settings.name.clone();
         let name = account.name.clone();
         let event = self.changed_event(user, "second-factor").with("mode", mode);
         self.change_account_as(event, &account.name, move |account| {

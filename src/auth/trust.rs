@@ -227,7 +227,7 @@ fn find<'a>(
 impl Auth {
     /// How an issuer writes its claims; `None` for one that is not in the settings any more.
     pub fn issuer_kind(&self, name: &str) -> Option<IssuerKind> {
-        self.inner.settings.issuers.iter().find(|issuer| issuer.name == name).map(|issuer| issuer.kind)
+        self.terms.settings.issuers.iter().find(|issuer| issuer.name == name).map(|issuer| issuer.kind)
     }
 
     /// The workflows that a package trusts.
@@ -298,7 +298,7 @@ impl Auth {
 
     /// The kind of the wish's issuer, if it can be meant.
     fn check_wish(&self, wish: &TrustWish) -> Result<IssuerKind, Error> {
-        let issuer = self.inner.settings.issuers.iter().find(|issuer| issuer.name == wish.issuer);
+        let issuer = self.terms.settings.issuers.iter().find(|issuer| issuer.name == wish.issuer);
         let issuer = issuer.ok_or(Error::BadTrust("there is no such issuer in the settings (`issuers.NAME.url`)"))?;
         let texts =
             [Some(&wish.repository), wish.workflow.as_ref(), wish.environment.as_ref(), wish.reference.as_ref()];
@@ -394,7 +394,7 @@ impl Auth {
     /// The job behind a token, and how its use is to be marked.
     async fn identify(&self, token: &str, audiences: &[String]) -> Result<(WorkflowIdentity, UseMark), Error> {
         let url = KeySets::unverified_issuer(token).map_err(ExchangeError::Token)?;
-        let settings = self.inner.settings.issuers.iter().find(|issuer| issuer.url == url);
+        let settings = self.terms.settings.issuers.iter().find(|issuer| issuer.url == url);
         let settings = settings.ok_or(ExchangeError::UnknownIssuer)?;
         let mut audiences = audiences.to_vec();
         audiences.extend(settings.audience.clone());

@@ -158,13 +158,6 @@ impl SettingsArgs {
     fn load(&self) -> anyhow::Result<Loaded> {
         load(&self.flags())
     }
-
-    /// As [`SettingsArgs::load`], with an upstream that was found.
-    fn load_with_upstream(&self, found: &Url) -> anyhow::Result<Loaded> {
-        let mut flags = self.flags();
-        flags.values.push(("upstreams.default.url", found.to_string()));
-        load(&flags)
-    }
 }
 
 /// Where an operator's order goes. Taken before and after the name of the order.

@@ -1,35 +1,40 @@
 //! `holdfast serve`.
 
 use std::io::ErrorKind;
+use std::net::TcpListener;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use super::{SettingsArgs, UNCONDITIONAL_ADVICE, has_upstream, output, runtime, shown_url};
+use super::{SettingsArgs, UNCONDITIONAL_ADVICE, has_upstream, load, output, runtime, shown_url};
 use crate::app::{App, StartError};
 use crate::auth::Registration;
 use crate::clock::Clock;
 use crate::policy::Control;
-use crate::serve::{self, ServeError};
+use crate::serve::{self, Bound, Reload, ServeError, systemd};
 use crate::settings::{self, Home, Settings};
 use crate::storage::{self, OpenError, Store};
 use crate::telemetry;
 
 pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
-    let mut loaded = arguments.load()?;
+    let mut flags = arguments.flags();
+    let mut loaded = load(&flags)?;
     if !has_upstream(&loaded.settings)
         && let Some(found) = find_upstream(&loaded.settings)
     {
-        loaded = arguments.load_with_upstream(&found)?;
+        flags.values.push(("upstreams.default.url", found.to_string()));
+        loaded = load(&flags)?;
     }
-    let settings = loaded.settings;
+    let settings = loaded.settings.clone();
     if settings.server.home == Home::Lambda {
         anyhow::bail!(
             "this listens, and inside AWS Lambda nothing can reach it: start `holdfast lambda`, or no command at all"
         );
     }
-    telemetry::start(&settings.log);
+    let inherited = systemd::listener().context("the socket that the service manager hands over cannot be used")?;
+    let log_level = telemetry::start(&settings.log);
     if !loaded.unused.is_empty() {
         output::message(&format!(
             "holdfast: of codebox's variables these mean nothing by themselves, since Insights needs an id and a secret: {}",
@@ -37,7 +42,8 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
         ));
     }
     refuse_own_upstream(&settings)?;
-    match runtime()?.block_on(serve(&settings)) {
+    let reload = Reload::new(flags, loaded, log_level);
+    match runtime()?.block_on(serve(&settings, inherited, reload)) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             output::failure(&error, advice(&error, settings.storage.bucket.is_some()));
@@ -137,22 +143,26 @@ fn refuse_own_upstream(settings: &Settings) -> anyhow::Result<()> {
     )
 }
 
-async fn serve(settings: &Settings) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, inherited: Option<TcpListener>, reload: Reload) -> anyhow::Result<()> {
+    let (listen, max_connections) = (settings.server.listen, settings.server.max_connections);
     // First, so that a second server on the same port leaves no data directory behind.
-    let bound = serve::bind(settings.server.listen, settings.server.max_connections).await?;
+    let bound = match inherited {
+        Some(listener) => inherit(listener, settings)?,
+        None => serve::bind(listen, max_connections).await?,
+    };
     let unusable = |source| StartError::Storage { location: settings.storage.shown(), source };
     let store = Store::at(&settings.storage.location()).map_err(unusable)?;
     // Before anybody is served: a store that loses changes must not take any.
     store.require_conditions().await.map_err(|error| unusable(error.into()))?;
     let app = App::with_store(settings, Clock::default(), store)?;
     app.note_settings(settings);
-    let port = bound.address().map_or(settings.server.listen.port(), |address| address.port());
+    let port = bound.address().map_or(listen.port(), |address| address.port());
     greet(settings, port);
     let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     bound
-        .serve(app, directory, async move {
+        .serve(app, directory, reload, async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -160,6 +170,22 @@ async fn serve(settings: &Settings) -> anyhow::Result<()> {
         })
         .await;
     Ok(())
+}
+
+/// Takes a listener over. Who is let in without an account follows from `server.listen`: a socket that listens to others than
+/// that must not be served by its rules.
+fn inherit(listener: TcpListener, settings: &Settings) -> anyhow::Result<Bound> {
+    let bound = serve::inherit(listener, settings.server.max_connections)?;
+    if let Some(address) = bound.address()
+        && settings.server.is_on_loopback()
+        && !address.ip().is_loopback()
+    {
+        anyhow::bail!(
+            "the service manager listens on {address}, and `server.listen` is {}: set it to the address of the socket",
+            settings.server.listen
+        );
+    }
+    Ok(bound)
 }
 
 /// Who may have an account, in a few words.

@@ -10,9 +10,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::error::{ApiError, NO_LOGIN, NO_WEB_LOGIN, PLAIN_PASSWORD};
+use super::error::{ApiError, Code, NO_LOGIN, NO_WEB_LOGIN, PLAIN_PASSWORD};
 use super::extract::{Bounded, From, Id, form, query_value};
 use super::origin::Origin;
+use super::request_id::RequestId;
 use super::respond;
 use super::web::{self, pages};
 use crate::app::App;
@@ -103,7 +104,7 @@ pub(super) async fn page(State(app): State<App>, From(origin): From, Id(id): Id,
     let cookie = cookie(&headers);
     let shown = match app.registry.auth().login_page(&id, cookie.as_deref()).await {
         Ok(shown) => shown,
-        Err(error) => return problem(&origin, &ApiError::from(error)),
+        Err(error) => return problem(&origin, ApiError::from(error)),
     };
     // A browser that has no cookie yet gets one, which all that follows is bound to. One that has it gets it again, so
     // that it lasts as long as this sign-in does.
@@ -225,10 +226,10 @@ pub(super) async fn sign_in(
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Response {
     let Some(cookie) = own_cookie(&headers, &origin) else {
-        return problem(&origin, &ApiError::from(auth::Error::ForeignBrowser));
+        return problem(&origin, ApiError::from(auth::Error::ForeignBrowser));
     };
     if !origin.is_private_line {
-        return problem(&origin, &ApiError::new(&PLAIN_PASSWORD));
+        return problem(&origin, ApiError::new(&PLAIN_PASSWORD));
     }
     let mut fields = form(&body);
     let mut field = |name: &str| fields.remove(name).unwrap_or_default();
@@ -250,19 +251,19 @@ pub(super) async fn sign_in(
             let error = ApiError::from(error);
             match auth.login_page(&id, Some(&cookie)).await {
                 Ok(shown) => show(&app, &origin, &id, &shown, &cookie, Some(web::plain(error.sentence())), &user),
-                Err(error) => problem(&origin, &ApiError::from(error)),
+                Err(error) => problem(&origin, ApiError::from(error)),
             }
         }
-        Err(error) => problem(&origin, &ApiError::from(error)),
+        Err(error) => problem(&origin, ApiError::from(error)),
     }
 }
 
 /// Off to GitHub.
 pub(super) async fn to_github(State(app): State<App>, From(origin): From, Id(id): Id, headers: HeaderMap) -> Response {
-    let Some(cookie) = cookie(&headers) else { return problem(&origin, &ApiError::from(auth::Error::ForeignBrowser)) };
+    let Some(cookie) = cookie(&headers) else { return problem(&origin, ApiError::from(auth::Error::ForeignBrowser)) };
     match app.registry.auth().github_page(&id, &cookie, &callback_url(&origin)).await {
         Ok(url) => see_other(url.as_str()),
-        Err(error) => problem(&origin, &ApiError::from(error)),
+        Err(error) => problem(&origin, ApiError::from(error)),
     }
 }
 
@@ -274,7 +275,7 @@ pub(super) async fn from_github(State(app): State<App>, From(origin): From, head
     let auth = app.registry.auth();
     match auth.return_from_github(&state, code, cookie(&headers).as_deref(), &callback_url(&origin)).await {
         Ok(id) => see_other(&format!("{}/-/login/{id}", origin.base)),
-        Err(error) => problem(&origin, &ApiError::from(error)),
+        Err(error) => problem(&origin, ApiError::from(error)),
     }
 }
 
@@ -287,14 +288,14 @@ pub(super) async fn confirm(
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Response {
     let Some(cookie) = own_cookie(&headers, &origin) else {
-        return problem(&origin, &ApiError::from(auth::Error::ForeignBrowser));
+        return problem(&origin, ApiError::from(auth::Error::ForeignBrowser));
     };
     let fields = form(&body);
     let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
     let is_confirmed = field("decision") == "confirm";
     match app.registry.auth().decide(&id, &cookie, field("csrf"), is_confirmed).await {
         Ok(()) => see_other(&format!("{}/-/login/{id}", origin.base)),
-        Err(error) => problem(&origin, &ApiError::from(error)),
+        Err(error) => problem(&origin, ApiError::from(error)),
     }
 }
 
@@ -302,12 +303,19 @@ fn callback_url(origin: &Origin) -> String {
     format!("{}/-/github/callback", origin.base)
 }
 
-/// A page that tells what is wrong.
-pub(super) fn problem(origin: &Origin, error: &ApiError) -> Response {
+/// An answer that becomes a page which tells what is wrong, see [`problem_page`].
+pub(super) fn problem(origin: &Origin, error: ApiError) -> Response {
+    error.as_page_of(&origin.base).into_response()
+}
+
+/// A page of the server at `base` that tells what is wrong, with the id under which the log has the cause.
+pub(super) fn problem_page(base: &str, error: &ApiError, id: &RequestId) -> Response {
     let (status, sentence) = (error.status(), web::plain(error.sentence()));
     let title = if status.is_server_error() { "Not now" } else { "That did not work" };
-    error.log();
-    web::page(status, &pages::Problem { base: &origin.base, title, sentence: &sentence, request_id: None })
+    error.log(id);
+    let mut response = web::page(status, &pages::Problem { base, title, sentence: &sentence, request_id: id.as_str() });
+    response.extensions_mut().insert(Code(error.code()));
+    response
 }
 
 /// After a form, so that a reload sends nothing twice.

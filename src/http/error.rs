@@ -4,6 +4,7 @@
 //! A sentence is for the person at the terminal: what is wrong and what to do. It never holds a key, a path, a
 //! credential or a cause; those are in the log under the request id.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -35,6 +36,8 @@ pub(super) struct ApiError {
     file_bytes: Option<u64>,
     /// What the policy withholds.
     refused: Option<Box<Refused>>,
+    /// It is shown to a person, on a page of the server whose address this is.
+    page_of: Option<Arc<str>>,
     /// Further members of the body.
     parts: Option<Box<serde_json::Value>>,
     /// For the log.
@@ -181,6 +184,7 @@ impl ApiError {
             confirmation: None,
             file_bytes: None,
             refused: None,
+            page_of: None,
             parts: None,
             cause: None,
         }
@@ -257,10 +261,24 @@ impl ApiError {
         self
     }
 
-    /// Logs the cause, where the answer is a page.
-    pub(super) fn log(&self) {
-        if let Some(cause) = &self.cause {
-            tracing::error!(code = self.kind.code, cause = &**cause as &dyn std::error::Error, "failed");
+    /// The same for a person in a browser. The outermost layer makes the page.
+    pub(super) fn as_page_of(self, base: &Arc<str>) -> Self {
+        Self { page_of: Some(Arc::clone(base)), ..self }
+    }
+
+    /// The address of the server whose page tells of it, where a page does.
+    pub(super) fn page_of(&self) -> Option<&str> {
+        self.page_of.as_deref()
+    }
+
+    /// Logs the cause.
+    pub(super) fn log(&self, id: &RequestId) {
+        let Some(cause) = &self.cause else { return };
+        let cause = &**cause as &dyn std::error::Error;
+        if self.kind.status.is_server_error() {
+            tracing::error!(request.id = %id, code = self.kind.code, cause, "failed");
+        } else {
+            tracing::debug!(request.id = %id, code = self.kind.code, cause, "refused");
         }
     }
 
@@ -286,14 +304,8 @@ impl ApiError {
 
     /// The answer, with the id under which the log has the cause.
     pub(super) fn into_response_with(self, id: &RequestId) -> Response {
+        self.log(id);
         let sentence = self.sentence.unwrap_or_else(|| self.kind.sentence.to_owned());
-        if let Some(cause) = &self.cause {
-            if self.kind.status.is_server_error() {
-                tracing::error!(request.id = %id, code = self.kind.code, cause = &**cause as &dyn std::error::Error, "failed");
-            } else {
-                tracing::debug!(request.id = %id, code = self.kind.code, cause = &**cause as &dyn std::error::Error, "refused");
-            }
-        }
         // `error` for npm, `message` for yarn, `ok` and `success` for the older system's clients.
         let mut body = serde_json::json!({
             "error": sentence,
@@ -364,14 +376,14 @@ impl IntoResponse for ApiError {
     /// Leaves the error for the outermost layer, which knows the request's id.
     fn into_response(self) -> Response {
         let mut response = self.kind.status.into_response();
-        response.extensions_mut().insert(Pending(std::sync::Arc::new(std::sync::Mutex::new(Some(self)))));
+        response.extensions_mut().insert(Pending(Arc::new(std::sync::Mutex::new(Some(self)))));
         response
     }
 }
 
 /// An error that waits for the outermost layer. Extensions must be `Clone`.
 #[derive(Clone)]
-pub(super) struct Pending(std::sync::Arc<std::sync::Mutex<Option<ApiError>>>);
+pub(super) struct Pending(Arc<std::sync::Mutex<Option<ApiError>>>);
 
 impl Pending {
     pub(super) fn take(&self) -> Option<ApiError> {

@@ -332,11 +332,18 @@ pub(super) fn json_or_bare_text(body: &[u8]) -> Result<String, ApiError> {
 /// A JSON body of a known shape.
 pub(super) fn json<T: for<'de> serde::Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        ApiError::saying(
-            &super::error::BAD_DOCUMENT,
-            format!("The body is not the JSON that is expected here: {error}."),
-        )
+        let why = without_values(&error.to_string());
+        let sentence = format!("The body is not the JSON that is expected here: {why}.");
+        ApiError::saying(&super::error::BAD_DOCUMENT, sentence)
     })
+}
+
+/// What is wrong with a body, without what stands in its place: a password may.
+fn without_values(why: &str) -> String {
+    match why.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => why.to_owned(),
+    }
 }
 
 /// The fields of a form as a browser posts it.

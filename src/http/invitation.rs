@@ -23,7 +23,7 @@ pub(super) async fn page(State(app): State<App>, From(origin): From, InvitationC
                 &pages::Invitation { base: &origin.base, code: &code, name: &name, problem: None },
             )
         }
-        Err(error) => problem(&origin, &ApiError::from(error)),
+        Err(error) => problem(&origin, ApiError::from(error)),
     }
 }
 
@@ -35,7 +35,7 @@ pub(super) async fn accept(
     Bounded(body): Bounded<MAX_BODY_BYTES>,
 ) -> Response {
     if !origin.is_private_line {
-        return problem(&origin, &ApiError::new(&PLAIN_PASSWORD));
+        return problem(&origin, ApiError::new(&PLAIN_PASSWORD));
     }
     let mut fields = form(&body);
     let mut field = |name: &str| fields.remove(name).unwrap_or_default();
@@ -60,6 +60,6 @@ pub(super) async fn accept(
             | auth::Error::BadPassword
             | auth::Error::BadProfile),
         ) => again_page(web::plain(ApiError::from(error).sentence())),
-        Err(error) => problem(&origin, &ApiError::from(error)),
+        Err(error) => problem(&origin, ApiError::from(error)),
     }
 }

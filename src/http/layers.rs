@@ -8,7 +8,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -19,7 +19,7 @@ use http::header::{ALLOW, CONTENT_LENGTH, REFERER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderName, Method, Request, StatusCode, Uri};
 use hyper::body::Body as _;
-use tower::Service;
+use tower::ServiceExt as _;
 
 use super::browser;
 use super::error::{
@@ -43,13 +43,18 @@ const MAX_PATH_BYTES: usize = 4096;
 /// The route and the method of requests that fit no line of the table.
 const NO_LINE: &str = "none";
 
-/// The whole service: the router within all its layers. Cheap to clone.
+/// The whole service: the router within all its layers. Cheap to clone; clones serve the same application.
 #[derive(Clone)]
 pub struct HttpService {
+    current: Arc<RwLock<Arc<Serving>>>,
+}
+
+/// An application as it is served.
+struct Serving {
     app: App,
     router: Router,
     /// One for each line of the route table, and one for requests that fit none.
-    meters: Arc<[RouteMeter]>,
+    meters: Vec<RouteMeter>,
 }
 
 /// Marks answers that the router itself made.
@@ -59,6 +64,32 @@ struct NoRoute;
 impl HttpService {
     /// The service of an application.
     pub fn new(app: App) -> Self {
+        Self { current: Arc::new(RwLock::new(Arc::new(Serving::new(app)))) }
+    }
+
+    /// Serves another application from the next request on. Those under way end with the one that they began with.
+    pub fn replace(&self, app: App) {
+        let serving = Arc::new(Serving::new(app));
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = serving;
+    }
+
+    /// The application that is served now.
+    pub fn app(&self) -> App {
+        self.serving().app.clone()
+    }
+
+    fn serving(&self) -> Arc<Serving> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Answers a request. Where it came from is the extension [`Peer`] or [`FrontEnd`]; without either it is this machine.
+    pub async fn call(&self, request: Request<Body>) -> Response {
+        self.serving().call(request).await
+    }
+}
+
+impl Serving {
+    fn new(app: App) -> Self {
         let no_route = || async { (Extension(NoRoute), StatusCode::NOT_FOUND) };
         let routes = router::routes();
         let lines = routes.table().iter().map(|route| (route.path, route.method));
@@ -67,11 +98,10 @@ impl HttpService {
         Self { app, router, meters }
     }
 
-    /// Answers a request. Where it came from is the extension [`Peer`] or [`FrontEnd`]; without either it is this machine.
-    pub async fn call(self, mut request: Request<Body>) -> Response {
+    async fn call(&self, mut request: Request<Body>) -> Response {
         let started = Instant::now();
         let _under_way = self.app.metrics.request();
-        let (metrics, meters, notes) = (self.app.metrics.clone(), Arc::clone(&self.meters), Notes::default());
+        let notes = Notes::default();
         request.extensions_mut().insert(notes.clone());
         let id = RequestId::generate();
         let method = request.method().clone();
@@ -92,15 +122,15 @@ impl HttpService {
         };
         id.write_into(response.headers_mut());
         let (status, took) = (response.status().as_u16(), started.elapsed());
-        let line = notes.line().unwrap_or(meters.len() - 1);
-        meters[line].answered(status, took);
-        metrics.sent(announced_bytes(&method, &response));
+        let meter = &self.meters[notes.line().unwrap_or(self.meters.len() - 1)];
+        meter.answered(status, took);
+        self.app.metrics.sent(announced_bytes(&method, &response));
         let duration_ms = took.as_secs_f64() * 1000.0;
         tracing::info!(
             request.id = %id,
             http.method = %method,
             http.path = %logged_path,
-            http.route = meters[line].route(),
+            http.route = meter.route(),
             http.status = status,
             code = response.extensions().get::<Code>().map(|code| code.0),
             caller = notes.caller(),
@@ -140,11 +170,10 @@ impl HttpService {
         Ok(())
     }
 
-    async fn answer(mut self, request: Request<Body>, id: &RequestId) -> Response {
+    async fn answer(&self, request: Request<Body>, id: &RequestId) -> Response {
         let asked = Asked::of(&request);
         let routed = async {
-            let Ok(router) = <Router as tower::ServiceExt<Request<Body>>>::ready(&mut self.router).await;
-            let Ok(response) = Service::call(router, request).await;
+            let Ok(response) = self.router.clone().oneshot(request).await;
             response
         };
         // What a panic may have left half-done is behind locks that do not care, or dropped with the request.
@@ -156,7 +185,10 @@ impl HttpService {
             if error.is_of_policy() {
                 self.app.metrics.refused(error.code());
             }
-            return asked.with_page(&self.app, error).await.into_response_with(id);
+            return match error.page_of() {
+                Some(base) => browser::problem_page(base, &error, id),
+                None => asked.with_page(&self.app, error).await.into_response_with(id),
+            };
         }
         if response.extensions().get::<NoRoute>().is_some() {
             return ApiError::new(&NO_ROUTE).into_response_with(id);

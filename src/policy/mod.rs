@@ -47,7 +47,7 @@ pub enum Control {
     Enforce,
 }
 
-/// The switches of the policy, from the settings. They last for the life of the process; rules and waivers do not.
+/// The switches of the policy, from the settings.
 #[derive(Debug, Clone)]
 pub struct Switches {
     /// How long a release of an upstream is held.

@@ -15,12 +15,12 @@ impl Registry {
         let owners = self.owners(caller, name).await?;
         let mut listing = Listing::new();
         for (action, right) in [(Action::Read, "read"), (Action::Publish, "write")] {
-            let listed = self.inner.access.listed(action, name).into_iter();
+            let listed = self.terms.access.listed(action, name).into_iter();
             // Everybody is nobody in particular.
             let named = listed.filter(|principal| !matches!(principal, Principal::Anyone | Principal::Account));
             listing.extend(named.map(|principal| (shown(principal), right)));
         }
-        let rights_follow_owners = self.inner.access.listed(Action::Publish, name).is_empty();
+        let rights_follow_owners = self.terms.access.listed(Action::Publish, name).is_empty();
         if rights_follow_owners {
             listing.extend(owners.into_iter().map(|owner| (owner.name, "write")));
         }
@@ -34,8 +34,8 @@ impl Registry {
         let names = |rule: &Rule, action| {
             rule.principals(action).is_some_and(|listed| listed.iter().any(|principal| whom.contains(principal)))
         };
-        let rules = self.inner.access.rules().iter();
-        let known = rules.filter(|rule| self.inner.access.may_read_rule(caller, &rule.pattern));
+        let rules = self.terms.access.rules().iter();
+        let known = rules.filter(|rule| self.terms.access.may_read_rule(caller, &rule.pattern));
         let rights = known.filter_map(|rule| {
             let right = match (names(rule, Action::Publish), names(rule, Action::Read)) {
                 (true, _) => "write",

@@ -22,7 +22,7 @@ impl Registry {
         let none = || Error::NoAttestations { name: name.clone(), version: version.to_string() };
         let Some(head) = self.hosted_head(name).await? else {
             self.authorize(caller, Action::Read, name, &[])?;
-            let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(none()) };
+            let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Err(none()) };
             return Ok(upstream.attestations(name, version).await?);
         };
         self.authorize(caller, Action::Read, name, &head.owners)?;

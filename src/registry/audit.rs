@@ -31,7 +31,7 @@ impl Registry {
         if asked.len() > MAX_NAMES {
             return Err(Error::Invalid("the body asks about too many packages at once"));
         }
-        if self.inner.answers_audit {
+        if self.terms.answers_audit {
             return self.audit_here(&asked).await;
         }
         let mut by_upstream: BTreeMap<&str, (&Upstream, RawObject<'_>)> = BTreeMap::new();
@@ -127,15 +127,15 @@ impl Registry {
         }
         let tree: Map<String, Value> =
             serde_json::from_slice(body).map_err(|_| Error::Invalid("the body is not a dependency tree"))?;
-        if self.inner.answers_audit {
+        if self.terms.answers_audit {
             return self.audit_tree_here(&tree).await;
         }
-        if self.inner.sources.upstreams().next().is_none() {
+        if self.terms.sources.upstreams().next().is_none() {
             return Ok(no_findings());
         }
         // Upstreams, but none for public packages: nobody can tell.
         let upstream = self
-            .inner
+            .terms
             .sources
             .default_upstream()
             .ok_or(upstream::Error::BadAnswer("none of them knows all packages"))?;
@@ -160,7 +160,7 @@ impl Registry {
         if self.hosted_head(&name).await?.is_some() {
             return Ok(None);
         }
-        match self.inner.sources.route(&name) {
+        match self.terms.sources.route(&name) {
             Route::Upstream(upstream) => Ok(Some(upstream)),
             Route::Claimed | Route::Unrouted => Ok(None),
         }

@@ -45,7 +45,7 @@ impl Registry {
             };
             return Ok(self.explanation(name, super::HOSTED, judgement, BTreeMap::new()));
         }
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else {
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else {
             return Err(Error::PackageNotFound(name.clone()));
         };
         let found = self.datable_document(upstream, name, Form::Abbreviated).await?;
@@ -119,7 +119,7 @@ impl Registry {
         if self.hosted_head(name).await?.is_some() {
             return Ok(None);
         }
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Ok(None) };
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Ok(None) };
         let Some(document) = self.kept_document(upstream, name).await? else { return Ok(None) };
         let body = self.proxied_bytes(upstream, name, document.form).await?;
         let (upstream, number) = (upstream.name().to_owned(), version.to_string());
@@ -147,7 +147,7 @@ impl Registry {
 
     /// What was malicious is often gone from its upstream.
     fn verdict_by_number(&self, name: &PackageName, version: &Version) -> Verdict {
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Verdict::Missing };
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Verdict::Missing };
         self.refused_by_number(upstream, name, version).map_or(Verdict::Missing, Verdict::Withheld)
     }
 

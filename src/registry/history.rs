@@ -40,7 +40,7 @@ impl Registry {
         if !caller.is_known() {
             return Err(Error::SignInFirst);
         }
-        if !self.inner.access.is_administrator(caller) {
+        if !self.terms.access.is_administrator(caller) {
             return Err(Error::AdministratorsOnly);
         }
         let from = match after {

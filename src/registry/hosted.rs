@@ -111,7 +111,7 @@ impl Registry {
     /// The head of a hosted package, also of one that was unpublished; `None` when the name was never hosted. As it is
     /// now, or as it was for at most the time that the settings allow.
     pub(super) async fn hosted_head(&self, name: &PackageName) -> Result<Option<Arc<Head>>, Error> {
-        self.hosted_head_within(name, self.inner.fresh).await
+        self.hosted_head_within(name, self.terms.fresh).await
     }
 
     /// As [`Registry::hosted_head`], and it may be this old where other processes write too.

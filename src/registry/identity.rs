@@ -21,7 +21,7 @@ impl Registry {
         change: &str,
         address: Option<IpAddr>,
     ) -> Result<(), Error> {
-        let auth = &self.inner.auth;
+        let auth = &self.terms.auth;
         if user.source == Source::Local {
             return Ok(auth.prove_password(user, password, address).await?);
         }

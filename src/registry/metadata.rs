@@ -122,7 +122,7 @@ impl Registry {
     /// Refuses owners without an account: whoever registered the name later would own the package.
     async fn check_new_owners(&self, owners: &[Maintainer], known: &[String]) -> Result<(), Error> {
         for owner in owners {
-            if !known.contains(&owner.name) && self.inner.auth.account(&owner.name).await?.is_none() {
+            if !known.contains(&owner.name) && self.terms.auth.account(&owner.name).await?.is_none() {
                 return Err(Error::UserNotFound(owner.name.clone()));
             }
         }

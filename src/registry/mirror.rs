@@ -85,7 +85,7 @@ impl Registry {
         if self.hosted_head(&name).await?.is_some() {
             return Ok(Mirrored::Hosted);
         }
-        let Route::Upstream(upstream) = self.inner.sources.route(&name) else { return Ok(Mirrored::Missing) };
+        let Route::Upstream(upstream) = self.terms.sources.route(&name) else { return Ok(Mirrored::Missing) };
         if let Some(withheld) = self.refused_by_number(upstream, &name, &version) {
             return Ok(Mirrored::Withheld(withheld));
         }
@@ -164,7 +164,7 @@ impl Registry {
     }
 
     fn upstream_for(&self, name: &PackageName) -> Result<&Upstream, Error> {
-        match self.inner.sources.route(name) {
+        match self.terms.sources.route(name) {
             Route::Upstream(upstream) => Ok(upstream),
             _ => Err(Error::PackageNotFound(name.clone())),
         }

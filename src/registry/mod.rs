@@ -91,20 +91,34 @@ pub struct Limits {
     pub tarball: npm_tarball::Limits,
 }
 
-/// What a [`Registry`] is made of.
-pub struct Parts {
-    /// Where everything is kept.
-    pub store: Store,
+/// What a [`Registry`] goes by that may be changed while it serves.
+pub struct Terms {
     /// Accounts and tokens.
     pub auth: Auth,
     /// Who may do what.
     pub access: AccessPolicy,
     /// Claims and upstreams.
     pub sources: Sources,
-    /// Which versions are offered: the switches, and the rules to begin with.
-    pub switches: crate::policy::Switches,
     /// `npm audit` is answered from the advisories here.
     pub answers_audit: bool,
+    /// Limits on what may be published.
+    pub limits: Limits,
+    /// How old what is known of a hosted package may be, where other processes write too.
+    pub fresh: Duration,
+    /// When clients fetch tarballs from the bucket.
+    pub redirect: Redirects,
+    /// No package is changed.
+    pub is_read_only: bool,
+}
+
+/// What a [`Registry`] is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Store,
+    /// What it goes by to begin with.
+    pub terms: Terms,
+    /// Which versions are offered: the switches, and the rules to begin with.
+    pub switches: crate::policy::Switches,
     /// See [`Parts::switches`].
     pub rules: Vec<crate::policy::Rule>,
     /// The record of what happens.
@@ -113,16 +127,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Work that outlives a request.
     pub tasks: TaskTracker,
-    /// Limits on what may be published.
-    pub limits: Limits,
     /// How many bytes of rendered documents are kept in memory.
     pub cache_bytes: u64,
-    /// How old what is known of a hosted package may be, where other processes write too.
-    pub fresh: Duration,
-    /// When clients fetch tarballs from the bucket.
-    pub redirect: Redirects,
-    /// No package is changed.
-    pub is_read_only: bool,
     /// The index of hosted packages.
     pub search: crate::search::SearchIndex,
     /// Where look-ups in memory are counted.
@@ -130,30 +136,25 @@ pub struct Parts {
 }
 
 /// The registry. Cheap to clone.
+///
+/// A clone goes by the terms that were in force when it was made, to its end; what is in memory is shared by all.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
+    terms: Arc<Terms>,
 }
 
 struct Inner {
     store: Store,
-    auth: Auth,
-    access: AccessPolicy,
-    sources: Sources,
     recorder: Recorder,
     clock: Clock,
     tasks: TaskTracker,
-    limits: Limits,
     heads: HostedHeads,
-    fresh: Duration,
-    redirect: Redirects,
     /// Held while a package's document is changed, and while its head is read into memory, so that memory never falls
     /// behind what was committed. The store has locks of its own, which end with its write and so too early for this.
     documents: KeyedLocks<PackageName>,
     proxied: ProxiedDocuments,
     screening: Screening,
-    answers_audit: bool,
-    is_read_only: bool,
     records: Records,
     rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
     rendered_reads: CacheMeter,
@@ -169,35 +170,13 @@ struct Inner {
 impl Registry {
     /// Puts the parts together. Reads nothing.
     pub fn new(parts: Parts) -> Self {
-        let Parts {
-            store,
-            auth,
-            access,
-            sources,
-            switches,
-            rules,
-            answers_audit,
-            recorder,
-            clock,
-            tasks,
-            limits,
-            cache_bytes,
-            fresh,
-            redirect,
-            is_read_only,
-            search,
-            metrics,
-        } = parts;
+        let Parts { store, terms, switches, rules, recorder, clock, tasks, cache_bytes, search, metrics } = parts;
         let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
         Self {
             inner: Arc::new(Inner {
                 heads: HostedHeads::new(if store.is_shared() { cache_bytes / 4 } else { 0 }, metrics.cache("heads")),
-                fresh,
-                redirect,
                 documents: KeyedLocks::default(),
                 proxied: ProxiedDocuments::new(tasks.clone()),
-                answers_audit,
-                is_read_only,
                 screening: Screening::new(switches, rules, waivers),
                 records: Records::default(),
                 rendered: byte_cache(cache_bytes, RenderWeighter),
@@ -208,35 +187,38 @@ impl Registry {
                 heavy: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from))),
                 last_probe: tokio::sync::Mutex::default(),
                 store,
-                auth,
-                access,
-                sources,
                 recorder,
                 clock,
                 tasks,
-                limits,
             }),
+            terms: Arc::new(terms),
         }
+    }
+
+    /// The same registry by other terms, with all that is in memory. What is under way ends by the old ones.
+    #[must_use]
+    pub fn with_terms(&self, terms: Terms) -> Self {
+        Self { inner: Arc::clone(&self.inner), terms: Arc::new(terms) }
     }
 
     /// Accounts and tokens.
     pub fn auth(&self) -> &Auth {
-        &self.inner.auth
+        &self.terms.auth
     }
 
     /// Where names belong.
     pub fn sources(&self) -> &Sources {
-        &self.inner.sources
+        &self.terms.sources
     }
 
     /// Whether anybody may read a package without an account.
     pub fn is_public(&self, name: &PackageName) -> bool {
-        self.inner.access.is_public(name)
+        self.terms.access.is_public(name)
     }
 
     /// The rules of access.
     pub fn access(&self) -> &AccessPolicy {
-        &self.inner.access
+        &self.terms.access
     }
 
     /// How many bytes each cache holds.
@@ -279,7 +261,7 @@ impl Registry {
 
     /// Refuses callers that may not. `owners` as in [`AccessPolicy::authorize`].
     fn authorize(&self, caller: &Caller, action: Action, name: &PackageName, owners: &[String]) -> Result<(), Error> {
-        match self.inner.access.authorize(caller, action, name, owners) {
+        match self.terms.access.authorize(caller, action, name, owners) {
             Decision::Allowed => Ok(()),
             Decision::SignInFirst => Err(Error::SignInFirst),
             Decision::Hidden => Err(Error::PackageNotFound(name.clone())),
@@ -304,17 +286,17 @@ impl Registry {
 
     /// Refuses changes of packages where the settings do.
     fn require_writable(&self) -> Result<(), Error> {
-        if self.inner.is_read_only { Err(Error::ReadOnly) } else { Ok(()) }
+        if self.terms.is_read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
     /// For what concerns no package: using the registry needs an account where the settings say so.
     fn authorize_reading(&self, caller: &Caller) -> Result<(), Error> {
-        if self.inner.access.may_use(caller) { Ok(()) } else { Err(Error::SignInFirst) }
+        if self.terms.access.may_use(caller) { Ok(()) } else { Err(Error::SignInFirst) }
     }
 
     /// Whether a caller may know of a package: for lists.
     fn may_read(&self, caller: &Caller, name: &PackageName) -> bool {
-        self.inner.access.authorize(caller, Action::Read, name, &[]) == Decision::Allowed
+        self.terms.access.authorize(caller, Action::Read, name, &[]) == Decision::Allowed
     }
 
     /// Asks for a person's word, where the account's second factor or the package's rule wants one. Comes after the
@@ -325,11 +307,11 @@ impl Registry {
     async fn confirmed(&self, caller: &Caller, action: Action, name: &PackageName) -> Result<(), Error> {
         // A workflow has nobody to ask; whoever trusted it was asked.
         let Some(user) = caller.user() else { return Ok(()) };
-        let is_demanded = self.inner.access.must_confirm(name);
+        let is_demanded = self.terms.access.must_confirm(name);
         if !is_demanded && !user.needs_code {
             return Ok(());
         }
-        if self.inner.auth.is_confirmed(user, name.as_str()).await? {
+        if self.terms.auth.is_confirmed(user, name.as_str()).await? {
             return Ok(());
         }
         let change = format!("{} {name}", described(action));

@@ -21,7 +21,7 @@ impl Registry {
         let head = self.require_hosted(name).await?;
         // Before the account is looked up, or who may not change owners could ask who has an account.
         self.authorize(caller, Action::Own, name, &head.owners)?;
-        let account = self.inner.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
+        let account = self.terms.auth.account(user).await?.ok_or_else(|| Error::UserNotFound(user.to_owned()))?;
         let owner = Maintainer { name: account.name, email: account.email };
         self.change_owners(caller, name, move |owners| {
             if !owners.iter().any(|known| known.name == owner.name) {

@@ -156,7 +156,7 @@ impl Registry {
             return found.judged(self.judged_hosted(name, &head.revision).await?);
         }
         self.authorize(caller, Action::Read, name, &[])?;
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else {
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else {
             return Err(Error::PackageNotFound(name.clone()));
         };
         let found = self.datable_document(upstream, name, form).await?;

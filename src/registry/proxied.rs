@@ -455,7 +455,7 @@ impl Registry {
 
     /// Whether an upstream has the name, as far as can be told now.
     pub(super) async fn exists_upstream(&self, name: &PackageName) -> bool {
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return false };
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else { return false };
         self.proxied_document(upstream, name, Form::Abbreviated).await.is_ok()
     }
 }

@@ -103,7 +103,7 @@ impl Registry {
             author,
             caller: caller.clone(),
             name: name.clone(),
-            splitter: Splitter::new(self.inner.limits.body),
+            splitter: Splitter::new(self.terms.limits.body),
             hasher: Hasher::default(),
             decoded: Vec::new(),
             upload: None,
@@ -135,7 +135,7 @@ impl Intake {
 
     /// The body has ended: checks everything and commits. Durable and visible when it returns.
     pub async fn finish(mut self) -> Result<Published, Error> {
-        let splitter = std::mem::replace(&mut self.splitter, Splitter::new(self.registry.inner.limits.body));
+        let splitter = std::mem::replace(&mut self.splitter, Splitter::new(self.registry.terms.limits.body));
         let SplitBody { document, tarball } = splitter.finish()?;
         match (&tarball, &self.uploaded) {
             (Some(_), None) => self.stage().await?,
@@ -275,7 +275,7 @@ impl Registry {
     /// A new name must not hide a public one. When the upstream cannot say, the answer is no: "perhaps" is how dependency
     /// confusion begins.
     async fn require_free_upstream(&self, name: &PackageName) -> Result<(), Error> {
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Ok(()) };
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Ok(()) };
         match self.vouched_document(upstream, name, crate::npm::Form::Abbreviated).await {
             Ok(_) => Err(Error::NameTakenUpstream(name.clone())),
             Err(Error::PackageNotFound(_)) => Ok(()),
@@ -284,7 +284,7 @@ impl Registry {
     }
 
     async fn inspect(&self, mut upload: Upload, digests: Digests) -> Result<Staged, Error> {
-        let limits = self.inner.limits.tarball;
+        let limits = self.terms.limits.tarball;
         let inspection = upload
             .inspect(move |reader: &mut dyn Read| tarball::inspect(std::io::BufReader::new(reader), &limits))
             .await?

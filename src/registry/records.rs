@@ -263,7 +263,7 @@ impl Registry {
             } else {
                 self.hosted_names(MAX_HOSTED_NAMES).await?
             };
-            for upstream in self.inner.sources.upstreams() {
+            for upstream in self.terms.sources.upstreams() {
                 let mut listed = self.inner.store.list_folder(&keys::records(upstream.cache_name()));
                 while let Some(found) = listed.recv().await {
                     let name = found?.record_name(upstream.cache_name());

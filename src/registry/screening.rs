@@ -150,6 +150,11 @@ impl Registry {
         self.inner.screening.remake(|parts| parts.rules = rules);
     }
 
+    /// Puts other switches and rules in force, likewise.
+    pub fn set_policy(&self, switches: Switches, rules: Vec<Rule>) {
+        self.inner.screening.remake(|parts| (parts.switches, parts.rules) = (switches, rules));
+    }
+
     /// Puts other advisories in force.
     pub fn set_advisories(&self, index: advisories::Index) {
         self.inner.screening.remake(|parts| parts.advisories = index);
@@ -415,7 +420,7 @@ impl Registry {
         if self.hosted_head(name).await?.is_some() {
             return Ok(DependencyState::Fine);
         }
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Ok(DependencyState::Fine) };
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Ok(DependencyState::Fine) };
         let found = match self.datable_document(upstream, name, Form::Abbreviated).await {
             // A dependency that is not there cannot be installed, and may be there in a moment.
             Err(Error::PackageNotFound(_)) => return Ok(DependencyState::Blocked),

@@ -124,7 +124,7 @@ impl Registry {
         let (index, asked, from) = (Arc::clone(&self.inner.indexer.index), query.clone(), request.from);
         let (this, asker) = (self.clone(), caller.clone());
         // Without rules whoever may read at all may read every package.
-        let all_readable = self.inner.access.rules().is_empty()
+        let all_readable = self.terms.access.rules().is_empty()
             && caller.user().is_none_or(|user| user.token.as_ref().is_none_or(|token| token.packages.is_none()));
         let page =
             spawn_blocking(move || index.search(&asked, from, size, &|name| this.may_read(&asker, name), all_readable))
@@ -132,7 +132,7 @@ impl Registry {
                 .map_err(|_| Error::Interrupted)??;
         let mut total = page.total;
         let mut objects: Vec<Found<'_>> = page.entries.iter().map(Found::Hosted).collect();
-        let public = match self.inner.sources.default_upstream() {
+        let public = match self.terms.sources.default_upstream() {
             Some(upstream) if query.public => {
                 // Hosted results fill the first places, the upstream's follow.
                 let upstream_from = from.saturating_sub(page.total);

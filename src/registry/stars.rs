@@ -33,12 +33,12 @@ impl Registry {
 
     /// Before the document says that a user starred the package.
     pub(super) async fn list_star(&self, user: &str, name: &PackageName) -> Result<(), Error> {
-        Ok(self.inner.auth.set_star(user, name.as_str(), true).await?)
+        Ok(self.terms.auth.set_star(user, name.as_str(), true).await?)
     }
 
     /// After the document no longer says so. A failure leaves an entry that nobody is shown.
     pub(super) async fn unlist_star(&self, user: &str, name: &PackageName) {
-        if let Err(error) = self.inner.auth.set_star(user, name.as_str(), false).await {
+        if let Err(error) = self.terms.auth.set_star(user, name.as_str(), false).await {
             tracing::warn!(package.name = %name, %error, "a list of stars names a package too many");
         }
     }
@@ -47,7 +47,7 @@ impl Registry {
     pub async fn starred_by(&self, caller: &Caller, user: &str) -> Result<Vec<String>, Error> {
         self.authorize_reading(caller)?;
         let mut shown = Vec::new();
-        for text in self.inner.auth.stars(user).await? {
+        for text in self.terms.auth.stars(user).await? {
             let Ok(name) = text.parse::<PackageName>() else { continue };
             if !self.may_read(caller, &name) {
                 continue;

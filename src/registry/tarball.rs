@@ -163,7 +163,7 @@ impl Registry {
     ) -> Result<TarballBytes, Error> {
         let to = if by_link { self.redirect() } else { Redirect::Never };
         let not_found = || Error::TarballNotFound { name: name.clone(), file: file.to_owned() };
-        let head = self.hosted_head_within(name, TARBALL_HEAD_AGE.max(self.inner.fresh)).await?;
+        let head = self.hosted_head_within(name, TARBALL_HEAD_AGE.max(self.terms.fresh)).await?;
         self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
         let number = render::version_in_file_name(name, file).ok_or_else(not_found)?;
         let parsed = number.parse::<Version>();
@@ -183,7 +183,7 @@ impl Registry {
             }
         }
         let version = parsed.map_err(|_| not_found())?;
-        let Route::Upstream(upstream) = self.inner.sources.route(name) else { return Err(not_found()) };
+        let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Err(not_found()) };
         self.proxied_tarball(upstream, name, (number, &version), to, not_found).await
     }
 
@@ -258,7 +258,7 @@ impl Registry {
         content_type: &str,
         content_encoding: Option<&str>,
     ) -> Result<Option<Url>, Error> {
-        let lasts = self.inner.redirect.lasts;
+        let lasts = self.terms.redirect.lasts;
         let key = keys::handed_over(&sha256_hex(&bytes));
         let Some(link) = self.inner.store.answer_link(&key, lasts, content_type, content_encoding).await? else {
             return Ok(None);
@@ -269,7 +269,7 @@ impl Registry {
 
     /// When clients are sent to the bucket for bytes.
     fn redirect(&self) -> Redirect {
-        if self.inner.store.is_shared() { self.inner.redirect.to } else { Redirect::Never }
+        if self.inner.store.is_shared() { self.terms.redirect.to } else { Redirect::Never }
     }
 
     /// Whether clients are sent to the bucket for bytes at all.
@@ -296,7 +296,7 @@ impl Registry {
                 Err(error) => return Err(error.into()),
             },
         };
-        if wants_link && let Some(link) = self.inner.store.reading_link(key, self.inner.redirect.lasts).await? {
+        if wants_link && let Some(link) = self.inner.store.reading_link(key, self.terms.redirect.lasts).await? {
             return Ok(Some(TarballBytes::Elsewhere(link)));
         }
         match self.inner.store.open_object(key).await {

@@ -15,7 +15,7 @@ impl Registry {
         name: &PackageName,
     ) -> Result<Vec<TrustedPublisher>, Error> {
         self.authorize_administering(caller, name).await?;
-        Ok(self.inner.auth.trusted_publishers(name).await?)
+        Ok(self.terms.auth.trusted_publishers(name).await?)
     }
 
     /// Trusts a workflow with a package, which may be published later.
@@ -26,7 +26,7 @@ impl Registry {
         let author = caller.author().ok_or(Error::SignInFirst)?;
         let (this, caller, name) = (self.clone(), caller.clone(), name.clone());
         self.to_the_end(async move {
-            let auth = &this.inner.auth;
+            let auth = &this.terms.auth;
             let publisher = if is_there {
                 auth.trust(&name, wish, author.owner).await?
             } else {
@@ -44,7 +44,7 @@ impl Registry {
         self.confirmed(caller, Action::Administer, name).await?;
         let (this, caller, name, id) = (self.clone(), caller.clone(), name.clone(), id.to_owned());
         self.to_the_end(async move {
-            let was_there = this.inner.auth.distrust(&name, &id).await?;
+            let was_there = this.terms.auth.distrust(&name, &id).await?;
             if was_there {
                 this.write_down(this.event(Kind::Distrust, &caller, &name).with("id", &id)).await?;
             }
@@ -74,12 +74,12 @@ impl Registry {
         audiences: &[String],
         address: Option<IpAddr>,
     ) -> Result<(Token, TokenRecord), Error> {
-        let may_read = |job: &WorkflowIdentity| self.inner.access.names_workflow(job);
+        let may_read = |job: &WorkflowIdentity| self.terms.access.names_workflow(job);
         let head = match name {
             Some(name) => self.hosted_head(name).await?,
             None => None,
         };
         let package = name.map(|name| (name, head.as_ref().map_or(&[][..], |head| &head.owners)));
-        Ok(self.inner.auth.exchange_from(address, package, identity_token, audiences, may_read).await?)
+        Ok(self.terms.auth.exchange_from(address, package, identity_token, audiences, may_read).await?)
     }
 }

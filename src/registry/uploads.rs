@@ -61,7 +61,7 @@ impl Registry {
         let author = self.authorize_changing(caller, name)?;
         let version: Version = number.parse().map_err(|_| Error::BadVersion(number.to_owned()))?;
         self.check_may_publish(caller, name, &version, Vec::new()).await?;
-        if size_bytes > self.inner.limits.body.max_tarball_bytes {
+        if size_bytes > self.terms.limits.body.max_tarball_bytes {
             return Err(BodyError::TarballTooLarge.into());
         }
         // A bucket that clients get nothing from is one that they may not even reach.
@@ -99,7 +99,7 @@ impl Registry {
     pub(super) async fn take_upload(&self, id: &str) -> Result<(Upload, Digests), Error> {
         let sent = self.inner.store.open_object(&keys::uploaded(id)).await.map_err(not_found)?;
         // Looked at before anything is read: a link does not limit what is sent by it.
-        if sent.size_bytes() > self.inner.limits.body.max_tarball_bytes {
+        if sent.size_bytes() > self.terms.limits.body.max_tarball_bytes {
             return Err(BodyError::TarballTooLarge.into());
         }
         let mut upload = self.inner.store.upload().await?;

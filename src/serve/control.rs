@@ -14,6 +14,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::http::HttpService;
 use crate::operator::{self, Desk, Errand, Outcome};
 
 /// An htpasswd file of a hundred thousand lines.
@@ -32,7 +33,7 @@ pub fn socket_of(directory: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When there can be no socket: its path is too long for the system, or the file system has none.
-pub(super) async fn listen(app: App, directory: &Path, stop: CancellationToken) -> io::Result<()> {
+pub(super) async fn listen(service: HttpService, directory: &Path, stop: CancellationToken) -> io::Result<()> {
     let path = socket_of(directory);
     let folder = path.parent().unwrap_or(directory).to_owned();
     tokio::fs::create_dir_all(&folder).await?;
@@ -47,9 +48,9 @@ pub(super) async fn listen(app: App, directory: &Path, stop: CancellationToken) 
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let of = app.clone();
-                    app.tasks.spawn(async move {
-                        if let Err(error) = serve(&of, stream).await {
+                    let app = service.app();
+                    app.tasks.clone().spawn(async move {
+                        if let Err(error) = serve(&app, stream).await {
                             tracing::warn!(%error, "an operator's order was cut off");
                         }
                     });

@@ -2,7 +2,10 @@
 
 pub mod control;
 mod lambda;
+mod reload;
+pub mod systemd;
 mod tcp;
 
 pub use lambda::{LambdaError, serve_lambda};
-pub use tcp::{Bound, ServeError, bind};
+pub use reload::Reload;
+pub use tcp::{Bound, ServeError, bind, inherit};

@@ -11,19 +11,20 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::control;
+use super::reload::Reload;
+use super::{control, systemd};
 use crate::app::App;
 use crate::http::{HttpService, Peer};
 
-/// How long a stop waits for requests under way.
-const DRAIN: Duration = Duration::from_secs(30);
-/// How long it waits after that for what requests have left to do.
+/// How long a stop waits, when no request is under way any more, for what requests have left to do.
 const LAST_TASKS: Duration = Duration::from_secs(10);
+/// How long it waits for the first request on a connection that was just accepted.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// Long paths and tokens fit; a flood of headers does not.
 const MAX_HEADER_BYTES: usize = 64 * 1024;
 
@@ -50,6 +51,16 @@ pub struct Bound {
     /// The other address that `localhost` may mean.
     second: Option<TcpListener>,
     max_connections: usize,
+}
+
+/// Takes over a listener that is open already: what starts this program accepts connections before it and between two of
+/// it, and they wait to be served.
+///
+/// # Errors
+/// When the system refuses to wait for it.
+pub fn inherit(listener: std::net::TcpListener, max_connections: usize) -> std::io::Result<Bound> {
+    listener.set_nonblocking(true)?;
+    Ok(Bound { listener: TcpListener::from_std(listener)?, second: None, max_connections })
 }
 
 /// Takes the address. From now on connections are accepted by the system and wait to be served.
@@ -80,21 +91,23 @@ impl Bound {
         }
     }
 
-    /// Serves until `stop` is ready, and takes orders of operators in the data directory, where there is one; then lets
-    /// requests under way end, up to a deadline, and the application's tasks after them.
-    pub async fn serve(self, app: App, directory: Option<&Path>, stop: impl Future<Output = ()>) {
-        let no_orders = CancellationToken::new();
+    /// Serves until `stop` is ready. Takes orders of operators in the data directory, where there is one, and puts changed
+    /// settings in force. Then lets requests under way end, up to a deadline, and the application's tasks after them.
+    pub async fn serve(self, app: App, directory: Option<&Path>, reload: Reload, stop: impl Future<Output = ()>) {
+        let (no_orders, drain) = (CancellationToken::new(), reload.settings().server.drain);
+        let service = HttpService::new(app.clone());
         if let Some(directory) = directory {
-            let (of, directory, no_orders) = (app.clone(), directory.to_owned(), no_orders.clone());
+            let (service, directory, no_orders) = (service.clone(), directory.to_owned(), no_orders.clone());
             app.tasks.spawn(async move {
-                if let Err(error) = control::listen(of, &directory, no_orders).await {
+                if let Err(error) = control::listen(service, &directory, no_orders).await {
                     tracing::warn!(%error, "operators can give no orders to this server; `holdfast user` and the like need it stopped");
                 }
             });
         }
-        let service = HttpService::new(app.clone());
+        app.tasks.spawn(reload.keep(service.clone(), no_orders.clone()));
+        systemd::notify("READY=1");
         let connections = Arc::new(Semaphore::new(self.max_connections));
-        let graceful = GracefulShutdown::new();
+        let open = Open::default();
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = async {
@@ -115,17 +128,22 @@ impl Bound {
                     continue;
                 }
             };
-            let connection = connection(stream, peer, service.clone(), app.idle, &graceful);
-            app.tasks.spawn(async move {
+            let connection = connection(stream, peer, service.clone(), open.clone());
+            open.tasks.spawn(async move {
                 let _permit = permit;
                 connection.await;
             });
         }
         no_orders.cancel();
+        systemd::notify("STOPPING=1");
         drop((self.listener, self.second));
         tracing::info!("stopping: no new connections, waiting for requests under way");
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        open.stopping.cancel();
+        open.tasks.close();
+        if tokio::time::timeout(drain, open.tasks.wait()).await.is_err() {
             tracing::warn!("requests were still under way at the deadline and are cut off");
+            open.cut.cancel();
+            open.tasks.wait().await;
         }
         // Apart from the drain: one client that does not end must not keep the search index from being closed in order.
         if tokio::time::timeout(LAST_TASKS, app.stop()).await.is_err() {
@@ -134,19 +152,32 @@ impl Bound {
     }
 }
 
+/// Connections that are open. Cheap to clone.
+#[derive(Clone, Default)]
+struct Open {
+    tasks: TaskTracker,
+    /// Each ends after the request that it is busy with.
+    stopping: CancellationToken,
+    /// Each ends now.
+    cut: CancellationToken,
+}
+
 fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     service: HttpService,
-    idle: Duration,
-    graceful: &GracefulShutdown,
+    open: Open,
 ) -> impl Future<Output = ()> + Send + use<> {
     // Small answers must not wait for the acknowledgement of the one before. A socket that is gone fails later anyway.
     let _ = stream.set_nodelay(true);
+    let idle = service.app().idle;
     let has_asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&has_asked);
+    let first = Arc::new(Notify::new());
+    let (asks, notes) = (Arc::clone(&has_asked), Arc::clone(&first));
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        asks.store(true, Ordering::Relaxed);
+        if !asks.swap(true, Ordering::Relaxed) {
+            notes.notify_one();
+        }
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
         let service = service.clone();
@@ -160,17 +191,37 @@ fn connection(
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30));
     let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
-    let watched = graceful.watch(connection);
     async move {
-        let mut watched = std::pin::pin!(watched);
+        let mut connection = std::pin::pin!(connection);
         // The limit on a head begins only when it is known which HTTP is spoken, which a client that sends nothing, or
         // half of HTTP/2's greeting, never tells.
-        let ended = match tokio::time::timeout(idle, &mut watched).await {
-            Ok(ended) => ended,
-            Err(_) if has_asked.load(Ordering::Relaxed) => watched.await,
-            Err(_) => {
+        let silence = async {
+            tokio::time::sleep(idle).await;
+            if has_asked.load(Ordering::Relaxed) {
+                std::future::pending().await
+            }
+        };
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = silence => {
                 tracing::debug!(%peer, "a connection on which nothing was asked is closed");
                 return;
+            }
+            () = open.stopping.cancelled() => {
+                // Where nothing was asked yet it was accepted a moment ago, and a request is on its way: to close it now
+                // would lose that.
+                if !has_asked.load(Ordering::Relaxed) {
+                    tokio::select! {
+                        _ = connection.as_mut() => return,
+                        () = first.notified() => {}
+                        () = tokio::time::sleep(FIRST_REQUEST) => {}
+                    }
+                }
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = open.cut.cancelled() => return,
+                }
             }
         };
         if let Err(error) = ended {

@@ -39,6 +39,11 @@ pub fn user_npmrc() -> Option<PathBuf> {
     named.map(PathBuf::from).or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".npmrc")))
 }
 
+/// Where the service manager wants to be told what this process does (`sd_notify(3)`).
+pub fn notify_socket() -> Option<String> {
+    variable("NOTIFY_SOCKET")
+}
+
 /// What this machine calls itself, for whoever is asked to let it in.
 #[expect(clippy::disallowed_methods, reason = "settings is the one place that reads the environment")]
 pub fn machine_name() -> Option<String> {

@@ -37,6 +37,8 @@ pub struct KeyInfo {
     pub meaning: &'static str,
     /// Never shown.
     pub is_secret: bool,
+    /// A server that runs goes by another value from its next start on.
+    pub needs_restart: bool,
     pub(super) set: fn(&mut Draft, &str, &Value) -> Result<(), String>,
 }
 
@@ -102,17 +104,25 @@ impl std::fmt::Debug for Change {
 }
 
 macro_rules! key {
-    ($key:literal, $default:literal, $meaning:literal, $set:expr) => {
-        KeyInfo { key: $key, default: $default, meaning: $meaning, is_secret: false, set: $set }
+    (@$secret:literal $restart:literal $key:literal, $default:literal, $meaning:literal, $set:expr) => {
+        KeyInfo {
+            key: $key,
+            default: $default,
+            meaning: $meaning,
+            is_secret: $secret,
+            needs_restart: $restart,
+            set: $set,
+        }
     };
-    (secret $key:literal, $default:literal, $meaning:literal, $set:expr) => {
-        KeyInfo { key: $key, default: $default, meaning: $meaning, is_secret: true, set: $set }
-    };
+    (secret restart $($rest:tt)*) => { key!(@true true $($rest)*) };
+    (secret $($rest:tt)*) => { key!(@true false $($rest)*) };
+    (restart $($rest:tt)*) => { key!(@false true $($rest)*) };
+    ($($rest:tt)*) => { key!(@false false $($rest)*) };
 }
 
 /// All keys, in the order of the documentation.
 pub static KEYS: &[KeyInfo] = &[
-    key!(
+    key!(restart
         "server.listen",
         "\"127.0.0.1:4873\"",
         "Address and port to listen on; `127.0.0.1` takes `[::1]` too where it is free, since `localhost` may mean either. On anything but a loopback address, reading needs an account and registration is closed unless `access` says otherwise.",
@@ -141,10 +151,19 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("server.max_connections", "4096", "Connections at once. Further ones wait.", |draft, _, value| {
+    key!(restart "server.max_connections", "4096", "Connections at once. Further ones wait.", |draft, _, value| {
         draft.settings.server.max_connections = positive(value)?;
         Ok(())
     }),
+    key!(
+        restart "server.drain_seconds",
+        "30",
+        "How long a stop waits for requests under way before it cuts them off.",
+        |draft, _, value| {
+            draft.settings.server.drain = Duration::from_secs(bytes(value)?.min(3600));
+            Ok(())
+        }
+    ),
     key!(
         "server.idle_seconds",
         "30",
@@ -154,7 +173,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.directory",
         "\"holdfast-data\"",
         "The data directory. One process owns it at a time. Not used where `storage.url` names a bucket.",
@@ -163,7 +182,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.url",
         "none",
         "A bucket that any number of processes share: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://container/prefix`, with credentials by the platform's usual chain; `memory:` for a trial; `file:///directory` is the same as `storage.directory`.",
@@ -181,7 +200,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.endpoint",
         "none",
         "The address of a store that speaks S3 and is not AWS, such as `https://s3.example/`.",
@@ -190,11 +209,11 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("storage.region", "none", "The bucket's region, where the environment does not say it.", |draft, _, value| {
+    key!(restart "storage.region", "none", "The bucket's region, where the environment does not say it.", |draft, _, value| {
         draft.bucket.region = Some(text(value)?);
         Ok(())
     }),
-    key!(
+    key!(restart
         "storage.access_key_id",
         "none",
         "For S3: the id of an access key, where it does not come by the platform's chain.",
@@ -203,7 +222,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(secret
+    key!(secret restart
         "storage.secret_access_key",
         "none",
         "The secret of that access key; better as a variable than in a file.",
@@ -212,7 +231,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.path_style",
         "auto",
         "`true`: the bucket's name stands in the path of an address; `false`: in its host. By default in the path where there is an endpoint.",
@@ -221,7 +240,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.encryption",
         "\"auto\"",
         "How S3 encrypts what is written: `AES256` by its own keys, `aws:kms` by a key of KMS, `bucket` as the bucket has it. `auto` is `AES256` on AWS and `bucket` at another endpoint, since many stores refuse the header.",
@@ -236,7 +255,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.kms_key",
         "none",
         "The key of KMS for `aws:kms`, by its ARN; the account's own key for S3 without it.",
@@ -245,7 +264,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.bucket_key",
         "true",
         "With `aws:kms`: one call of KMS for many objects, which costs less.",
@@ -254,7 +273,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.cache_class",
         "none",
         "The storage class of cached objects, below `-/cache/`, such as `ONEZONE_IA`. They come back by themselves when they are lost.",
@@ -263,7 +282,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.timeout_seconds",
         "10",
         "How long one request to a bucket may take, from its start to the head of its answer, repetitions included.",
@@ -272,7 +291,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.idle_seconds",
         "20",
         "How long the body of a bucket's answer may bring nothing. It is then taken up where it ended.",
@@ -281,7 +300,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.attempts",
         "4",
         "How often a request to a bucket is tried, and how often it is looked what came of a write without a clear answer.",
@@ -290,7 +309,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.single_writer",
         "false",
         "`true` promises that one process alone writes to the bucket. Only then is a store taken that does not keep the conditions of a write.",
@@ -308,7 +327,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "storage.staging",
         "none",
         "The folder where uploads to a bucket are staged; the system's folder for temporary files without it. Needs room for the largest tarballs that arrive at once.",
@@ -329,7 +348,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("cache.memory_bytes", "67108864", "Rendered documents kept in memory, in bytes.", |draft, _, value| {
+    key!(restart "cache.memory_bytes", "67108864", "Rendered documents kept in memory, in bytes.", |draft, _, value| {
         draft.settings.cache.memory_bytes = bytes(value)?;
         Ok(())
     }),
@@ -756,7 +775,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "advisories.source",
         "none",
         "Where malicious and vulnerable versions are known from: OSV records of the npm ecosystem as the URL or the path of a zip archive, or the path of a directory. Without one nothing is known, and only the hold protects.",
@@ -771,7 +790,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("advisories.refresh_seconds", "3600", "How often the source is looked at.", |draft, _, value| {
+    key!(restart "advisories.refresh_seconds", "3600", "How often the source is looked at.", |draft, _, value| {
         draft.settings.advisories.refresh = Duration::from_secs(bytes(value)?.max(1));
         Ok(())
     }),
@@ -917,7 +936,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "log.json",
         "false",
         "Log as JSON lines in place of text. Inside AWS Lambda it is `true` unless it is set.",

@@ -1,6 +1,6 @@
 //! Layers of settings, put over one another with the origin of each value kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -148,12 +148,29 @@ fn known(key: &str) -> Option<(&'static KeyInfo, &str)> {
     })
 }
 
-/// Puts the layers over one another and makes settings of them.
-pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Loaded, Vec<Mistake>> {
-    let mut merged: BTreeMap<String, (Value, Origin)> = BTreeMap::new();
-    for (key, value, origin) in layers.into_iter().flat_map(|layer| layer.values) {
-        merged.insert(key, (value, origin));
-    }
+/// What is set, by key, with where it came from.
+pub(super) type Values = BTreeMap<String, (Value, Origin)>;
+
+/// Puts the layers over one another.
+pub(super) fn over_one_another(layers: Vec<Layer>) -> Values {
+    let values = layers.into_iter().flat_map(|layer| layer.values);
+    values.map(|(key, value, origin)| (key, (value, origin))).collect()
+}
+
+/// The keys whose values differ.
+pub(super) fn differing(one: &Values, other: &Values) -> Vec<String> {
+    let value = |values: &Values, key: &String| values.get(key).map(|(value, _)| value.clone());
+    let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    keys.into_iter().filter(|key| value(one, key) != value(other, key)).cloned().collect()
+}
+
+/// Whether a server that runs goes by another value of this key from its next start on only.
+pub(super) fn needs_restart(key: &str) -> bool {
+    known(key).is_some_and(|(info, _)| info.needs_restart)
+}
+
+/// Makes settings of what is set.
+pub(super) fn settings_of(merged: Values, mut mistakes: Vec<Mistake>) -> Result<Loaded, Vec<Mistake>> {
     let mut draft = Draft::default();
     for (key, (value, origin)) in &merged {
         let outcome = match known(key) {
@@ -167,7 +184,10 @@ pub(super) fn merge(layers: Vec<Layer>, mut mistakes: Vec<Mistake>) -> Result<Lo
     let (mut settings, missing) = draft.finish();
     settings.effective = merged.iter().map(|(key, (value, _))| (key.clone(), Secret::new(value.to_string()))).collect();
     mistakes.extend(missing.into_iter().map(|text| Mistake { text, origin: Origin::Default }));
-    if mistakes.is_empty() { Ok(Loaded { settings, shown: shown(&merged), unused: Vec::new() }) } else { Err(mistakes) }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(Loaded { settings, shown: shown(&merged), unused: Vec::new(), file: None, values: merged })
 }
 
 /// A value in one line.
@@ -185,7 +205,7 @@ fn shown_value(value: &Value) -> String {
     }
 }
 
-fn shown(merged: &BTreeMap<String, (Value, Origin)>) -> Vec<Shown> {
+fn shown(merged: &Values) -> Vec<Shown> {
     let mut lines = Vec::new();
     for info in KEYS {
         let set = merged.iter().filter(|(key, _)| known(key).is_some_and(|(found, _)| found.key == info.key));

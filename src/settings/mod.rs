@@ -22,8 +22,8 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use discover::{
-    DiscoverError, Discovered, JobIdentity, account_name, default_upstream, job_identity, machine_name, npm_registry,
-    npm_token, publish_token, remember, user_npmrc, variable,
+    DiscoverError, Discovered, JobIdentity, account_name, default_upstream, job_identity, machine_name, notify_socket,
+    npm_registry, npm_token, publish_token, remember, user_npmrc, variable,
 };
 pub use keys::{KEYS, KeyInfo};
 pub use layers::{Layer, Mistake, Origin};
@@ -108,6 +108,8 @@ pub struct Server {
     pub max_connections: usize,
     /// How long a client may send nothing of a request.
     pub idle: Duration,
+    /// How long a stop waits for requests under way.
+    pub drain: Duration,
 }
 
 /// Where things are kept.
@@ -250,6 +252,7 @@ impl Default for Settings {
                 trusted_proxies: Vec::new(),
                 max_connections: 4096,
                 idle: Duration::from_secs(30),
+                drain: Duration::from_secs(30),
             },
             storage: Storage {
                 directory: PathBuf::from("holdfast-data"),
@@ -304,6 +307,20 @@ pub struct Loaded {
     pub shown: Vec<Shown>,
     /// Variables of the older system that are there and mean nothing without another.
     pub unused: Vec<&'static str>,
+    /// The settings file, where one is read.
+    pub file: Option<PathBuf>,
+    values: layers::Values,
+}
+
+/// Settings that were loaded again while a server goes by others.
+#[derive(Debug)]
+pub struct LoadedAgain {
+    /// As they are now, but for what needs a restart, which is as it was.
+    pub loaded: Loaded,
+    /// The keys that have other values.
+    pub changed: Vec<String>,
+    /// The keys whose other values wait for a restart.
+    pub waiting: Vec<String>,
 }
 
 /// A line of `holdfast config show`.
@@ -350,44 +367,30 @@ impl Settings {
         Home::of(&std::env::vars().collect::<Vec<_>>())
     }
 
+    /// Loads settings again, for a server that goes by those that were loaded before.
+    ///
+    /// # Errors
+    /// Every mistake there is, also in what needs a restart.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+    pub fn load_again(flags: &Flags, before: &Loaded) -> Result<LoadedAgain, Vec<Mistake>> {
+        let found = Found::new(flags, std::env::vars().collect());
+        let mut values = found.clone().load()?.values;
+        let differing = layers::differing(&before.values, &values);
+        let (waiting, changed): (Vec<String>, Vec<String>) =
+            differing.into_iter().partition(|key| layers::needs_restart(key));
+        for key in &waiting {
+            match before.values.get(key) {
+                Some(old) => values.insert(key.clone(), old.clone()),
+                None => values.remove(key),
+            };
+        }
+        let loaded = Found { values, ..found }.load()?;
+        Ok(LoadedAgain { loaded, changed, waiting })
+    }
+
     /// Loads settings with a given environment.
     pub fn load_with(flags: &Flags, environment: Vec<(String, String)>) -> Result<Loaded, Vec<Mistake>> {
-        let home = Home::of(&environment);
-        let (mut layers, mut mistakes) = (Vec::new(), Vec::new());
-        let named = flags.file.clone().or_else(|| {
-            environment.iter().find(|(name, _)| name == "HOLDFAST_CONFIG").map(|(_, path)| PathBuf::from(path))
-        });
-        let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file()));
-        if let Some(path) = file {
-            collect(Layer::file(&path), &mut layers, &mut mistakes);
-        }
-        // Before our own variables and after the file: who moves here sets ours one after the other.
-        layers.extend(older_system::layer(&environment));
-        let unused = older_system::unused(&environment);
-        layers.push(Layer::environment(environment));
-        layers.push(Layer::flags(&flags.values));
-        // The data directory is itself a setting, so what it remembers is looked up last and put first.
-        let remembered = layers::data_directory(&layers).unwrap_or_else(|| Self::default().storage.directory);
-        let remembered = remembered_file(&remembered);
-        if remembered.is_file() {
-            let mut first = Vec::new();
-            collect(Layer::remembered(&remembered), &mut first, &mut mistakes);
-            layers.splice(0..0, first);
-        }
-        layers.splice(0..0, home.defaults());
-        let mut loaded = layers::merge(layers, mistakes)?;
-        loaded.settings.server.home = home;
-        loaded.unused = unused;
-        older_system::finish(&mut loaded.settings, &loaded.shown);
-        let mut mistakes: Vec<Mistake> = match loaded.settings.access_policy() {
-            Ok(_) => Vec::new(),
-            Err(errors) => errors.iter().map(|error| Mistake::in_rules(&error.to_string())).collect(),
-        };
-        if let Err(error) = loaded.settings.policy_rules() {
-            let path = &loaded.settings.policy.rules_file;
-            mistakes.extend(error.lines().iter().map(|line| Mistake::in_file(line, path)));
-        }
-        if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes) }
+        Found::new(flags, environment).load()
     }
 
     /// Whether anybody may read without an account.
@@ -489,6 +492,62 @@ impl Settings {
     /// The upstream that turns out to be this server, if one does: it would ask itself for ever.
     pub fn upstream_that_is_this_server(&self) -> Option<&UpstreamSettings> {
         self.upstreams.iter().find(|upstream| self.server.is_at(&upstream.client.url))
+    }
+}
+
+/// What is set, before it is looked at as a whole.
+#[derive(Clone)]
+struct Found {
+    home: Home,
+    file: Option<PathBuf>,
+    values: layers::Values,
+    mistakes: Vec<Mistake>,
+    unused: Vec<&'static str>,
+}
+
+impl Found {
+    fn new(flags: &Flags, environment: Vec<(String, String)>) -> Self {
+        let home = Home::of(&environment);
+        let (mut layers, mut mistakes) = (Vec::new(), Vec::new());
+        let named = flags.file.clone().or_else(|| {
+            environment.iter().find(|(name, _)| name == "HOLDFAST_CONFIG").map(|(_, path)| PathBuf::from(path))
+        });
+        let file = named.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file()));
+        if let Some(path) = &file {
+            collect(Layer::file(path), &mut layers, &mut mistakes);
+        }
+        // Before our own variables and after the file: who moves here sets ours one after the other.
+        layers.extend(older_system::layer(&environment));
+        let unused = older_system::unused(&environment);
+        layers.push(Layer::environment(environment));
+        layers.push(Layer::flags(&flags.values));
+        // The data directory is itself a setting, so what it remembers is looked up last and put first.
+        let remembered = layers::data_directory(&layers).unwrap_or_else(|| Settings::default().storage.directory);
+        let remembered = remembered_file(&remembered);
+        if remembered.is_file() {
+            let mut first = Vec::new();
+            collect(Layer::remembered(&remembered), &mut first, &mut mistakes);
+            layers.splice(0..0, first);
+        }
+        layers.splice(0..0, home.defaults());
+        Self { home, file, values: layers::over_one_another(layers), mistakes, unused }
+    }
+
+    fn load(self) -> Result<Loaded, Vec<Mistake>> {
+        let mut loaded = layers::settings_of(self.values, self.mistakes)?;
+        loaded.settings.server.home = self.home;
+        loaded.unused = self.unused;
+        loaded.file = self.file;
+        older_system::finish(&mut loaded.settings, &loaded.shown);
+        let mut mistakes: Vec<Mistake> = match loaded.settings.access_policy() {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(|error| Mistake::in_rules(&error.to_string())).collect(),
+        };
+        if let Err(error) = loaded.settings.policy_rules() {
+            let path = &loaded.settings.policy.rules_file;
+            mistakes.extend(error.lines().iter().map(|line| Mistake::in_file(line, path)));
+        }
+        if mistakes.is_empty() { Ok(loaded) } else { Err(mistakes) }
     }
 }
 

@@ -14,6 +14,6 @@ pub use advisories::{AdvisoryKeeper, RefreshError};
 pub use counted::keep_counted;
 pub use due::{Upkeep, keep_waivers};
 pub use recorded::keep_recorded;
-pub use rules::RulesKeeper;
+pub use rules::{FileStamp, RulesKeeper};
 pub use settings::note_settings;
 pub use sweep::keep_swept;

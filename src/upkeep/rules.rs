@@ -1,10 +1,10 @@
 //! The rules file: read again when it changes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -14,23 +14,39 @@ use crate::settings::Settings;
 /// How often it is looked at.
 pub(super) const EVERY: Duration = Duration::from_secs(2);
 
-/// What tells that a file is another one: when it was changed, and its size.
-type Stamp = Option<(SystemTime, u64)>;
+/// What tells that a file is another one: its name, when it was changed, and its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStamp {
+    path: PathBuf,
+    /// Nothing where there is no such file.
+    state: Option<(SystemTime, u64)>,
+}
+
+impl FileStamp {
+    /// Of a file as it is now.
+    pub async fn of(path: &Path) -> Self {
+        let metadata = tokio::fs::metadata(path).await.ok();
+        let state = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+        Self { path: path.to_owned(), state }
+    }
+}
 
 /// Puts the rules file in force when it has changed. One with mistakes is told of and not used: the old rules stay.
 #[derive(Clone)]
 pub struct RulesKeeper {
     registry: Registry,
-    settings: Arc<Settings>,
+    /// Those in force, which may be changed.
+    settings: watch::Receiver<Arc<Settings>>,
     clock: Clock,
     /// As the file was when it was last read. Nothing at first, not as it is then: it may have changed since the start.
-    seen: Arc<Mutex<Stamp>>,
+    seen: Arc<Mutex<FileStamp>>,
 }
 
 impl RulesKeeper {
     /// Does nothing yet.
-    pub fn new(registry: Registry, settings: Arc<Settings>, clock: Clock) -> Self {
-        Self { registry, settings, clock, seen: Arc::default() }
+    pub fn new(registry: Registry, settings: watch::Receiver<Arc<Settings>>, clock: Clock) -> Self {
+        let nothing = FileStamp { path: settings.borrow().policy.rules_file.clone(), state: None };
+        Self { registry, settings, clock, seen: Arc::new(Mutex::new(nothing)) }
     }
 
     /// Looks at the file until told to stop.
@@ -47,16 +63,17 @@ impl RulesKeeper {
     /// Looks at the file once.
     pub async fn look(&self) {
         let mut seen = self.seen.lock().await;
-        let now = stamp(&self.settings.policy.rules_file).await;
+        let settings = Arc::clone(&self.settings.borrow());
+        let now = FileStamp::of(&settings.policy.rules_file).await;
         if now != *seen {
             *seen = now;
-            self.reload().await;
+            self.reload(settings).await;
         }
     }
 
-    async fn reload(&self) {
-        let (registry, file) = (&self.registry, &self.settings.policy.rules_file);
-        let reading = Arc::clone(&self.settings);
+    async fn reload(&self, settings: Arc<Settings>) {
+        let (registry, file) = (&self.registry, &settings.policy.rules_file);
+        let reading = Arc::clone(&settings);
         let Ok(outcome) = tokio::task::spawn_blocking(move || reading.policy_rules()).await else { return };
         match outcome {
             Ok(rules) => {
@@ -75,9 +92,4 @@ impl RulesKeeper {
             }
         }
     }
-}
-
-async fn stamp(file: &PathBuf) -> Stamp {
-    let metadata = tokio::fs::metadata(file).await.ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use holdfast::cli::Cli;
 use holdfast::http::{Access, KINDS, routes};
+use holdfast::metrics::METRICS;
 use holdfast::settings::KEYS;
 
 /// What stands on top of a page, in a comment, for whoever is about to edit it.
@@ -58,7 +59,8 @@ fn configuration_is_what_the_settings_say() {
             value => format!("`{value}`"),
         };
         let secret = if info.is_secret { " Never shown." } else { "" };
-        writeln!(page, "| `{key}` | {} | {}{secret} |", cell(&default), cell(info.meaning)).unwrap();
+        let restart = if info.needs_restart { " Needs a restart." } else { "" };
+        writeln!(page, "| `{key}` | {} | {}{secret}{restart} |", cell(&default), cell(info.meaning)).unwrap();
     }
     check("configuration.md", &page);
 }
@@ -75,6 +77,9 @@ Nothing has to be set. What is set can stand in four places; a later one wins ov
 `holdfast config show` prints every value and where it came from. A start with wrong settings ends with all mistakes at once; a key that does
 not exist is a mistake. In the name of a variable a `-` of an upstream's name is a `_`: the token of `our-partner` is
 `HOLDFAST__UPSTREAMS__OUR_PARTNER__TOKEN`.
+
+A server that runs reads them again when the settings file changes, within two seconds, and at SIGHUP: all at once, or, with any mistake, none. The log says what
+came of it, and `/-/ready` too. What needs a restart says so below. `holdfast config show` tells before whether a file is good.
 
 ```toml
 [server]
@@ -160,6 +165,26 @@ An answer never holds a path of the server, a key, a credential or an upstream's
 
 | code | status | what it says |
 | --- | --- | --- |
+";
+
+#[test]
+fn metrics_are_those_that_are_counted() {
+    let mut page = made_from("`metrics!` in src/metrics.rs");
+    page.push_str(FIGURES);
+    for info in METRICS {
+        let labels: Vec<String> = info.labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(page, "| `{}` | {} | {} | {} |", info.name, info.kind, labels.join(" "), cell(info.meaning)).unwrap();
+    }
+    check("metrics.md", &page);
+}
+
+const FIGURES: &str = "# Metrics
+
+What `/-/metrics` tells; [monitoring.md](monitoring.md) says how to read it. Times are in seconds, sizes in bytes. Of a histogram there are `_bucket`, `_sum` and `_count`. Labels are from
+small fixed sets: a route is its pattern as in [http-api.md](http-api.md), a code one of [errors.md](errors.md), an upstream its name in the settings. No package, path, user or address is in any.
+
+| metric | kind | labels | meaning |
+| --- | --- | --- | --- |
 ";
 
 #[test]

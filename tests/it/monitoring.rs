@@ -1,5 +1,8 @@
 //! What a server tells of itself: figures for Prometheus, and whether it is well.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use holdfast::metrics::{METRICS, Readers, ReadingToken};
 use holdfast::secret::Secret;
 use holdfast::settings::Auto;
@@ -178,4 +181,30 @@ fn every_metric_has_a_name_that_tells_its_unit() {
         assert!(has_prefix, "{}", info.name);
         assert_eq!(info.kind == "counter", info.name.ends_with("_total"), "{}", info.name);
     }
+}
+
+#[test]
+fn dashboard_and_alerts_name_what_there_is() {
+    let exposed: BTreeSet<String> = METRICS
+        .iter()
+        .flat_map(|info| match info.kind {
+            "histogram" => ["_bucket", "_sum", "_count"].map(|end| format!("{}{end}", info.name)).to_vec(),
+            _ => vec![info.name.to_owned()],
+        })
+        .collect();
+    let mut named = BTreeSet::new();
+    for file in ["dashboard.json", "alerts.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/monitoring").join(file);
+        let text = std::fs::read_to_string(path).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        named.extend(
+            words.filter(|word| word.starts_with("holdfast_") || word.starts_with("process_")).map(str::to_owned),
+        );
+    }
+    let unknown: Vec<&String> = named.difference(&exposed).collect();
+    assert!(unknown.is_empty(), "there is no metric {unknown:?}");
+    // And nothing is counted that nobody would see.
+    let unseen: Vec<&str> =
+        METRICS.iter().map(|info| info.name).filter(|name| !named.iter().any(|word| word.starts_with(name))).collect();
+    assert!(unseen.is_empty(), "neither the dashboard nor an alert has {unseen:?}");
 }

@@ -91,7 +91,7 @@ pub(in crate::http) struct Problem<'a> {
     /// What is wrong and what to do.
     pub(in crate::http) sentence: &'a str,
     /// Where the log has more.
-    pub(in crate::http) request_id: Option<String>,
+    pub(in crate::http) request_id: &'a str,
 }
 
 impl Confirm<'_> {
@@ -144,7 +144,7 @@ mod tests {
         let confirm = Confirm { base: BASE, id: text, asks: &asks, user: text, csrf: text, action };
         let invitation = |problem| Invitation { base: BASE, code: text, name: text, problem };
         let again = Some("The two passwords are not the same: type both again.".to_owned());
-        let id = Some("4f1c2d0a9b8e7f6a5c4d3e2f1a0b9c8d".to_owned());
+        let id = "4f1c2d0a9b8e7f6a5c4d3e2f1a0b9c8d";
         let sentence = "npm goes on by itself: you can close this page and go back to your terminal.";
         let expired = "This sign-in is over, or was never begun: start it again in your terminal.";
         vec![

@@ -255,6 +255,21 @@ impl Server {
         self.folder.path().join("data")
     }
 
+    /// Writes another settings file in the place of the one that it was started with.
+    pub(crate) fn rewrite_config(&self, toml: &str) {
+        std::fs::write(self.folder.path().join("holdfast.toml"), toml).unwrap();
+    }
+
+    /// SIGHUP: the settings are to be read again.
+    pub(crate) fn hang_up(&self) {
+        signal("-HUP", &self.child.id().to_string());
+    }
+
+    /// SIGTERM, without waiting for the end.
+    pub(crate) fn begin_stop(&self) {
+        signal("-TERM", &self.child.id().to_string());
+    }
+
     /// The most memory that it ever had, in bytes; `None` where the system does not say.
     pub(crate) fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
@@ -270,7 +285,7 @@ impl Server {
 
     /// SIGTERM, and waits for the end.
     pub(crate) async fn stop(&mut self) -> std::process::ExitStatus {
-        signal("-TERM", &self.child.id().to_string());
+        self.begin_stop();
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
