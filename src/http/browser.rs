@@ -305,7 +305,7 @@ fn callback_url(origin: &Origin) -> String {
 
 /// An answer that becomes a page which tells what is wrong, see [`problem_page`].
 pub(super) fn problem(origin: &Origin, error: ApiError) -> Response {
-    error.as_page_of(&origin.base).into_response()
+    error.on_page_of(&origin.base).into_response()
 }
 
 /// A page of the server at `base` that tells what is wrong, with the id under which the log has the cause.

@@ -36,12 +36,19 @@ pub(super) struct ApiError {
     file_bytes: Option<u64>,
     /// What the policy withholds.
     refused: Option<Box<Refused>>,
-    /// It is shown to a person, on a page of the server whose address this is.
-    page_of: Option<Arc<str>>,
-    /// Further members of the body.
-    parts: Option<Box<serde_json::Value>>,
+    /// What the answer is, where it is not the usual JSON.
+    form: Option<Box<Form>>,
     /// For the log.
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What an answer may be beside the usual JSON.
+#[derive(Debug)]
+enum Form {
+    /// A page of the server whose address this is.
+    PageOf(Arc<str>),
+    /// The usual JSON with the members of this object.
+    With(serde_json::Value),
 }
 
 /// A change that a person has to confirm, and, once the page is made, where.
@@ -184,8 +191,7 @@ impl ApiError {
             confirmation: None,
             file_bytes: None,
             refused: None,
-            page_of: None,
-            parts: None,
+            form: None,
             cause: None,
         }
     }
@@ -213,7 +219,7 @@ impl ApiError {
 
     /// The same with further members in its body: those of an object.
     pub(super) fn with_parts(self, parts: serde_json::Value) -> Self {
-        Self { parts: Some(Box::new(parts)), ..self }
+        Self { form: Some(Box::new(Form::With(parts))), ..self }
     }
 
     fn because(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -262,13 +268,16 @@ impl ApiError {
     }
 
     /// The same for a person in a browser. The outermost layer makes the page.
-    pub(super) fn as_page_of(self, base: &Arc<str>) -> Self {
-        Self { page_of: Some(Arc::clone(base)), ..self }
+    pub(super) fn on_page_of(self, base: &Arc<str>) -> Self {
+        Self { form: Some(Box::new(Form::PageOf(Arc::clone(base)))), ..self }
     }
 
     /// The address of the server whose page tells of it, where a page does.
     pub(super) fn page_of(&self) -> Option<&str> {
-        self.page_of.as_deref()
+        match self.form.as_deref() {
+            Some(Form::PageOf(base)) => Some(base),
+            _ => None,
+        }
     }
 
     /// Logs the cause.
@@ -315,7 +324,7 @@ impl ApiError {
             "ok": false,
             "success": false,
         });
-        if let (Some(parts), Some(members)) = (self.parts, body.as_object_mut()) {
+        if let (Some(Form::With(parts)), Some(members)) = (self.form.as_deref(), body.as_object_mut()) {
             members.extend(parts.as_object().cloned().unwrap_or_default());
         }
         if sentence.starts_with(EXCHANGE_WORDS) {

@@ -37,7 +37,14 @@ fn segment<'a>(segments: &'a [(String, String)], name: &str) -> Result<&'a str, 
     let found = segments.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let value = found.ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
     // Control characters have no business in any of our paths.
-    if value.contains(char::is_control) { Err(ApiError::new(&BAD_REQUEST)) } else { Ok(value) }
+    if value.contains(char::is_control) {
+        return Err(ApiError::new(&BAD_REQUEST));
+    }
+    // Answers repeat names that are not known, and a build's log has the answers.
+    if name != "token" && Token::received(value).is_well_formed() {
+        return Err(ApiError::saying(&BAD_REQUEST, "A token stands where a name belongs."));
+    }
+    Ok(value)
 }
 
 /// The package in a path, from the segment called `package`.

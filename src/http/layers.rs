@@ -83,8 +83,8 @@ impl HttpService {
     }
 
     /// Answers a request. Where it came from is the extension [`Peer`] or [`FrontEnd`]; without either it is this machine.
-    pub async fn call(&self, request: Request<Body>) -> Response {
-        self.serving().call(request).await
+    pub fn call(&self, request: Request<Body>) -> impl Future<Output = Response> + Send + use<> {
+        self.serving().call(request)
     }
 }
 
@@ -98,7 +98,7 @@ impl Serving {
         Self { app, router, meters }
     }
 
-    async fn call(&self, mut request: Request<Body>) -> Response {
+    async fn call(self: Arc<Self>, mut request: Request<Body>) -> Response {
         let started = Instant::now();
         let _under_way = self.app.metrics.request();
         let notes = Notes::default();

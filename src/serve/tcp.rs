@@ -198,7 +198,7 @@ fn connection(
         let silence = async {
             tokio::time::sleep(idle).await;
             if has_asked.load(Ordering::Relaxed) {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         let ended = tokio::select! {

@@ -198,21 +198,23 @@ async fn by_token(witness: &mut Witness, token: &str) {
     witness.get("/-/npm/v1/tokens", &own).await.ok();
     let stranger = witness.keeps("hfst_canaryOfAnUnknownTokenCanaryOfAnUnknownToken12");
     for shown in [&made, &stranger] {
-        for path in [
-            format!("/tool?_authToken={shown}"),
-            format!("/-/v1/search?text=x&_authToken={shown}"),
-            format!("/{shown}"),
-            format!("/tool/{shown}"),
-            format!("/-/package/{shown}/dist-tags"),
-            format!("/-/user/{shown}/package"),
-            format!("/-/npm/v1/tokens/{shown}"),
-        ] {
+        witness.get("/-/whoami", &[("authorization", &bearer(shown))]).await;
+        for path in [format!("/tool?_authToken={shown}"), format!("/-/v1/search?text=x&_authToken={shown}")] {
             witness.get(&path, &own).await;
         }
-        witness.send(Method::DELETE, &format!("/-/npm/v1/tokens/token/{shown}"), &own, "").await;
         witness.send(Method::DELETE, &format!("/-/user/token/{shown}"), &[], "").await;
         witness.send(Method::PUT, &format!("/-/user/token/{shown}"), &[], "").await;
     }
+    for path in [
+        format!("/{made}"),
+        format!("/tool/{made}"),
+        format!("/-/package/{made}/dist-tags"),
+        format!("/-/user/{made}/package"),
+        format!("/-/npm/v1/tokens/{made}"),
+    ] {
+        witness.get(&path, &own).await;
+    }
+    witness.send(Method::DELETE, &format!("/-/npm/v1/tokens/token/{made}"), &own, "").await;
 }
 
 /// Bodies of publishes that are refused.
