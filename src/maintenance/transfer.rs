@@ -32,7 +32,7 @@ pub enum MoveError {
         source: storage::Error,
     },
     /// It cannot be written, or what is there not looked at.
-    #[error("{what} cannot be written")]
+    #[error("{what} of the store that is written to cannot be read or written")]
     Target {
         /// An object, or the list of them.
         what: String,
