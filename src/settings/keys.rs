@@ -803,7 +803,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "sinks.*.kind",
         "none",
         "A place that is told what happens: `webhook`, `npm-hook`, `slack`, `sns`, `file` or `insights`. See [sinks.md](sinks.md). The name has small letters, digits and `-`.",
@@ -813,7 +813,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(secret
+    key!(secret restart
         "sinks.*.url",
         "set for `insights` and `sns`",
         "Its address, where it is one of the web; `https` unless `allow_http` says otherwise or it is this machine. For `sns` only where it is not the region's own.",
@@ -822,7 +822,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(secret
+    key!(secret restart
         "sinks.*.secret",
         "none",
         "What `webhook` and `npm-hook` sign with, and the secret of `insights`. Best set by the environment: `HOLDFAST__SINKS__NAME__SECRET`.",
@@ -831,11 +831,12 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("sinks.*.client_id", "none", "As whom `insights` is told.", |draft, name, value| {
+    key!(restart
+        "sinks.*.client_id", "none", "As whom `insights` is told.", |draft, name, value| {
         draft.sink(name)?.client_id = Some(text(value)?);
         Ok(())
     }),
-    key!(
+    key!(restart
         "sinks.*.topic",
         "none",
         "The topic of `sns`, by its ARN. Credentials come by the platform's usual chain.",
@@ -845,11 +846,12 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("sinks.*.path", "none", "The file of `file`; its folder has to be there.", |draft, name, value| {
+    key!(restart
+        "sinks.*.path", "none", "The file of `file`; its folder has to be there.", |draft, name, value| {
         draft.sink(name)?.path = Some(text(value)?.into());
         Ok(())
     }),
-    key!(
+    key!(restart
         "sinks.*.format",
         "\"event\"",
         "The form of a message of `sns`: `event`, or `codebox` as codebox published to its topic.",
@@ -862,7 +864,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "sinks.*.index_format",
         "\"0.14\"",
         "How `holdfast index --sinks` tells `insights`: `0.14` with the credentials in the body, as codebox's own command did, or `0.15` with them in a header.",
@@ -875,11 +877,12 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!("sinks.*.batch", "50", "How many events one request of `webhook` has at most.", |draft, name, value| {
+    key!(restart
+        "sinks.*.batch", "50", "How many events one request of `webhook` has at most.", |draft, name, value| {
         draft.sink(name)?.batch = Some(positive(value)?.min(500));
         Ok(())
     }),
-    key!(
+    key!(restart
         "sinks.*.events",
         "[\"package.*\"]",
         "Which events it is told, by their kinds: `package.publish`, `package.*`, or `*` for all.",
@@ -889,7 +892,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "sinks.*.packages",
         "[\"**\"]",
         "Of which packages: `name`, `@scope/*` and so on. Events of no package are told only with `**`.",
@@ -898,7 +901,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "sinks.*.timeout_seconds",
         "10",
         "How long one request may take, its answer included.",
@@ -907,7 +910,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "sinks.*.tries",
         "20",
         "After how many failures in a row events are given up and put aside, as dead letters. Pauses double from a second to an hour: 20 tries take about nine hours.",
@@ -916,7 +919,7 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
-    key!(
+    key!(restart
         "sinks.*.allow_http",
         "false",
         "Whether the address may be `http` although it is not this machine: whoever is on the line reads along.",

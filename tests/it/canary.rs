@@ -123,7 +123,7 @@ async fn by_invitation(witness: &mut Witness, server: &Server) {
     let order = Order::Invite { name: Some("alice".to_owned()), days: 1 };
     let deadline = Instant::now() + PATIENCE;
     let code = loop {
-        match control::give(&server.data(), &order).await {
+        match control::give(&server.data(), &order.clone().into()).await {
             Ok(Outcome::Invitation { code }) => break code,
             // It listens for orders a moment after it listens for clients.
             Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,

@@ -160,7 +160,7 @@ impl InProcess {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = HttpService::new(self.app.clone()).call(request.body(body).unwrap()).await;
+        let response = Box::pin(HttpService::new(self.app.clone()).call(request.body(body).unwrap())).await;
         let (head, body) = response.into_parts();
         (head.status, head.headers, body.into_data_stream())
     }
