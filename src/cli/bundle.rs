@@ -95,7 +95,7 @@ pub(super) async fn write(
         bundle::write(&path, &key, &list, |item| {
             handle.block_on(open(&registry, item)).map(|pieces| Pieces {
                 handle: handle.clone(),
-                pieces,
+                stream: pieces,
                 piece: Bytes::new(),
             })
         })
@@ -119,30 +119,27 @@ type PieceStream = Pin<Box<dyn Stream<Item = Result<Bytes, storage::Error>> + Se
 
 async fn open(registry: &Registry, item: &Item) -> io::Result<PieceStream> {
     let name = item.name.parse().map_err(io::Error::other)?;
-    Ok(match &item.version {
-        Some(version) => {
-            let version = version.parse().map_err(io::Error::other)?;
-            let download = registry.mirrored_tarball(&name, &version).await.map_err(io::Error::other)?;
-            download.stream_all().boxed()
-        }
-        None => {
-            let body = registry.kept_document_in_full(&name).await.map_err(io::Error::other)?;
-            stream::iter([Ok(body)]).boxed()
-        }
+    Ok(if let Some(version) = &item.version {
+        let version = version.parse().map_err(io::Error::other)?;
+        let download = registry.mirrored_tarball(&name, &version).await.map_err(io::Error::other)?;
+        download.stream_all().boxed()
+    } else {
+        let body = registry.kept_document_in_full(&name).await.map_err(io::Error::other)?;
+        stream::iter([Ok(body)]).boxed()
     })
 }
 
 /// A stream, for a thread that reads.
 struct Pieces {
     handle: Handle,
-    pieces: PieceStream,
+    stream: PieceStream,
     piece: Bytes,
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match self.handle.block_on(self.pieces.next()) {
+            match self.handle.block_on(self.stream.next()) {
                 Some(piece) => self.piece = piece.map_err(io::Error::other)?,
                 None => return Ok(0),
             }

@@ -47,11 +47,11 @@ pub(super) fn events(order: &Order, outcome: &Outcome, by: &Who, now: Timestamp)
             of_package(Kind::Trust, package).with("workflow", publishers.first())
         }
         Order::Distrust { package, id } => of_package(Kind::Distrust, package).with("id", id),
-        Order::Waive { .. } | Order::Unwaive { .. } => return Vec::new(),
+        // The first two are written down by the book of waivers.
+        Order::Waive { .. } | Order::Unwaive { .. } | Order::Mirror { dry_run: true, .. } => return Vec::new(),
         Order::Mirror { wanted, dry_run: false } => {
             event(Kind::Command).with("command", "mirror").with("versions", wanted.len())
         }
-        Order::Mirror { dry_run: true, .. } => return Vec::new(),
         Order::RetrySink { name } => event(Kind::Command).with("command", "events sinks --retry").with("sink", name),
         Order::ListUsers
         | Order::ListTokens { .. }

@@ -11,7 +11,7 @@ use crate::causes;
 use crate::keys::{self, Key};
 use crate::npm::{Form, Integrity, PackageName, Version};
 use crate::policy::Withheld;
-use crate::storage::{self, Download, Durability, Existing, Upload};
+use crate::storage::{Download, Durability, Existing, Upload};
 use crate::upstream::Upstream;
 
 /// Versions that are fetched at once.
@@ -174,7 +174,7 @@ impl Registry {
     async fn is_of(&self, key: &Key, claim: &Integrity) -> Result<bool, Error> {
         let mut verifier = claim.verifier();
         let mut bytes = Box::pin(self.inner.store.open_object(key).await?.stream_all());
-        while let Some(piece) = bytes.try_next().await.map_err(storage::Error::from)? {
+        while let Some(piece) = bytes.try_next().await? {
             verifier.update(&piece);
         }
         Ok(verifier.finish())

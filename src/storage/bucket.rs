@@ -380,17 +380,17 @@ impl Bucket {
 
     /// All keys that sort after one.
     pub(super) fn list_after(&self, key: &Key) -> BoxStream<'static, Result<Listed, Error>> {
-        self.list_path_after(path_of_folder(&self.prefix), key)
+        self.list_path_after(path_of_folder(&self.prefix).as_ref(), key)
     }
 
     /// The keys of a folder that sort after one.
     pub(super) fn list_folder_after(&self, folder: &Key, key: &Key) -> BoxStream<'static, Result<Listed, Error>> {
-        self.list_path_after(path_of_folder(&format!("{}{folder}/", self.prefix)), key)
+        self.list_path_after(path_of_folder(&format!("{}{folder}/", self.prefix)).as_ref(), key)
     }
 
-    fn list_path_after(&self, folder: Option<Path>, key: &Key) -> BoxStream<'static, Result<Listed, Error>> {
+    fn list_path_after(&self, folder: Option<&Path>, key: &Key) -> BoxStream<'static, Result<Listed, Error>> {
         match self.path(key) {
-            Ok(offset) => self.listed(self.objects.list_with_offset(folder.as_ref(), &offset)),
+            Ok(offset) => self.listed(self.objects.list_with_offset(folder, &offset)),
             Err(error) => stream::once(async move { Err(error) }).boxed(),
         }
     }

@@ -73,7 +73,7 @@ impl Tarballs {
             for Entry { name, is_folder } in &entries {
                 if *is_folder && depth < MAX_DEPTH && !name.starts_with('.') {
                     open.push((below(&place, name), depth + 1));
-                } else if !is_folder && !has_document && name.ends_with(".tgz") {
+                } else if !is_folder && !has_document && Path::new(name).extension().is_some_and(|kind| kind == "tgz") {
                     unknown.push(below(&place, name));
                 }
             }
@@ -108,18 +108,14 @@ impl Tarballs {
         if document.get("versions").is_none() {
             return false;
         }
-        match document.text("name").map(|name| name.parse::<PackageName>()) {
-            Some(Ok(name)) => {
-                if let Some(other) = self.documented.insert(name, place.to_owned()) {
-                    problem(format!("is of the same package as `{other}`, and was taken in its place"));
-                }
-                true
-            }
-            _ => {
-                problem("names no package".to_owned());
-                false
-            }
+        let Some(Ok(name)) = document.text("name").map(|name| name.parse::<PackageName>()) else {
+            problem("names no package".to_owned());
+            return false;
+        };
+        if let Some(other) = self.documented.insert(name, place.to_owned()) {
+            problem(format!("is of the same package as `{other}`, and was taken in its place"));
         }
+        true
     }
 
     async fn look_into(&mut self, files: Vec<String>, problems: &mut Vec<Line>) {

@@ -24,6 +24,7 @@ be read.
 Examples:
   holdfast import codebox --dry-run           what would be done
   holdfast import codebox --drop-frozen       copies of public packages make way for the upstream's documents")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct CodeboxArgs {
     /// Only look, and say what would be done
     #[arg(long)]

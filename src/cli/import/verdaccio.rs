@@ -14,7 +14,7 @@ use crate::auth::{self, Imported};
 use crate::operator::{Order, Outcome};
 use crate::settings::Settings;
 use crate::storage::Store;
-use crate::transfer::verdaccio::{Place, Storage, Translation};
+use crate::transfer::verdaccio::{Config, Place, Storage, Translation};
 use crate::transfer::{self, Report};
 
 /// Arguments of `holdfast import verdaccio`.
@@ -76,7 +76,7 @@ pub(super) fn run(arguments: &VerdaccioArgs, settings: &Settings) -> anyhow::Res
         let arguments = json!({ "with_copies": arguments.with_copies });
         runtime.block_on(note_command(&store, "import verdaccio", arguments))?;
     }
-    let storages = place.config.as_ref().map(|config| config.storages()).unwrap_or_default();
+    let storages = place.config.as_ref().map(Config::storages).unwrap_or_default();
     let contents = runtime.block_on(storage.contents(&storages)).map_err(cannot)?;
     let translation = place.config.as_ref().map(|config| config.translate(&in_file.made, &contents.names));
     if let (Some(path), Some(translation)) = (&arguments.write_config, &translation) {

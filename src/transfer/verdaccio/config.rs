@@ -115,17 +115,16 @@ impl Config {
         for rule in &self.packages {
             let hides =
                 |pattern: &Pattern, (earlier, _): &(Vec<Pattern>, &Rule)| earlier.iter().any(|one| one.covers(pattern));
-            let patterns: Vec<Pattern> = match expressible(&rule.pattern) {
-                Some(pattern) => vec![pattern],
-                None => {
-                    remarks.insert(format!(
+            let patterns: Vec<Pattern> = if let Some(pattern) = expressible(&rule.pattern) {
+                vec![pattern]
+            } else {
+                remarks.insert(format!(
                         "The pattern `{}` cannot be written here: it became the names of the packages that are there; new ones need a rule of their own.",
                         rule.pattern
                     ));
-                    let earlier = |name: &str| globs.iter().any(|glob| is_match(glob, name));
-                    let named = packages.iter().filter(|name| is_match(&rule.pattern, name.as_str()));
-                    named.filter(|name| !earlier(name.as_str())).cloned().map(Pattern::Exact).collect()
-                }
+                let earlier = |name: &str| globs.iter().any(|glob| is_match(glob, name));
+                let named = packages.iter().filter(|name| is_match(&rule.pattern, name.as_str()));
+                named.filter(|name| !earlier(name.as_str())).cloned().map(Pattern::Exact).collect()
             };
             globs.push(&rule.pattern);
             let left: Vec<Pattern> = patterns

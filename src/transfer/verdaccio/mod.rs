@@ -172,7 +172,7 @@ struct List {
 #[derive(Debug, Default, Deserialize)]
 struct Marks {
     #[serde(rename = "_distfiles", default)]
-    of_uplinks: BTreeMap<String, serde::de::IgnoredAny>,
+    of_uplinks: BTreeMap<String, serde_json::Value>,
     #[serde(rename = "_attachments", default)]
     files: BTreeMap<String, Attachment>,
 }
