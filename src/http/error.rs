@@ -175,7 +175,6 @@ kinds! {
     UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";
     UPSTREAM_TIMED_OUT = "upstream_timed_out", GATEWAY_TIMEOUT, "The upstream registry did not answer in time.";
     UNRECORDED = "unrecorded", SERVICE_UNAVAILABLE, "The change was made, but the storage failed before it could be written into the record of events, which is done as soon as it answers: look before you try again.";
-    NOT_READY = "not_ready", SERVICE_UNAVAILABLE, "The storage does not answer, or takes no writes: `storage` says which, and the log why.";
     STORAGE_UNAVAILABLE = "storage_unavailable", SERVICE_UNAVAILABLE, "The storage does not answer: nothing was changed that was not acknowledged, try again.";
     STORAGE_FULL = "storage_full", INSUFFICIENT_STORAGE, "The storage is full: nothing was changed.";
 }
@@ -215,6 +214,11 @@ impl ApiError {
         } else {
             self
         }
+    }
+
+    /// The storage takes no writes.
+    pub(super) fn not_ready() -> Self {
+        Self::new(&STORAGE_UNAVAILABLE).retry_after(None)
     }
 
     /// The same with further members in its body: those of an object.

@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::StatusCode;
 use serde_json::json;
 
-use super::error::{ApiError, NOT_READY};
+use super::error::ApiError;
 use super::respond;
 use crate::app::App;
 
@@ -27,6 +27,6 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> 
     if health.can_serve() {
         Ok(respond::json(StatusCode::OK, &parts))
     } else {
-        Err(ApiError::new(&NOT_READY).with_parts(parts))
+        Err(ApiError::not_ready().with_parts(parts))
     }
 }

@@ -35,7 +35,7 @@ mod version;
 mod waivers;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -164,7 +164,14 @@ struct Inner {
     /// Permits for heavy work.
     heavy: Arc<Semaphore>,
     /// When the store was last probed, and what came of it.
-    last_probe: tokio::sync::Mutex<Option<(Timestamp, &'static str)>>,
+    last_probe: tokio::sync::Mutex<Option<Probe>>,
+}
+
+/// A look at the store, and what came of it.
+struct Probe {
+    state: &'static str,
+    at: Timestamp,
+    known: Instant,
 }
 
 impl Registry {
@@ -231,18 +238,19 @@ impl Registry {
         ]
     }
 
-    /// Whether the store takes a write now: [`STORAGE_OK`], or in a word why not. Asked by anybody as often as they like, so one
-    /// answer lasts for a while, a bad one too: or all who ask would wait for one another while the store hangs.
+    /// Whether the store takes a write now: [`STORAGE_OK`], or in a word why not. Asked by anybody as often as they like, so a
+    /// good answer lasts for a while. A bad one is for all who asked before it was known: while the store hangs they would
+    /// otherwise wait for one another.
     pub async fn storage_state(&self) -> &'static str {
         const LASTS_MILLIS: i64 = 2_000;
         const PATIENCE: Duration = Duration::from_secs(5);
+        let asked = Instant::now();
         let mut last = self.inner.last_probe.lock().await;
-        let is_recent =
-            |at: Timestamp| (0..LASTS_MILLIS).contains(&(self.inner.clock.now().as_millis() - at.as_millis()));
-        if let Some((at, state)) = *last
-            && is_recent(at)
+        let age_millis = |at: Timestamp| self.inner.clock.now().as_millis() - at.as_millis();
+        if let Some(probe) = &*last
+            && (probe.known >= asked || probe.state == STORAGE_OK && (0..LASTS_MILLIS).contains(&age_millis(probe.at)))
         {
-            return state;
+            return probe.state;
         }
         let state = match tokio::time::timeout(PATIENCE, self.inner.store.probe()).await {
             Ok(Ok(())) => STORAGE_OK,
@@ -255,7 +263,7 @@ impl Registry {
                 "no_answer"
             }
         };
-        *last = Some((self.inner.clock.now(), state));
+        *last = Some(Probe { state, at: self.inner.clock.now(), known: Instant::now() });
         state
     }
 

@@ -29,13 +29,15 @@ struct Witness {
     http: Http,
     origin: String,
     secrets: Vec<String>,
+    /// What the store has to have as it is: by the secret of a second factor its codes are checked.
+    stored: Vec<String>,
     refusals: Vec<String>,
 }
 
 impl Witness {
     fn of(server: &Server) -> Self {
         let origin = server.url().trim_end_matches('/').to_owned();
-        Self { http: server.http(), origin, secrets: Vec::new(), refusals: Vec::new() }
+        Self { http: server.http(), origin, secrets: Vec::new(), stored: Vec::new(), refusals: Vec::new() }
     }
 
     /// A secret that must be found nowhere.
@@ -97,7 +99,9 @@ impl Witness {
 
     #[track_caller]
     fn finds_nothing(&self, server: &Server) {
-        self.finds_nothing_in("the log", server.log().text().as_bytes());
+        let log = server.log().text();
+        self.finds_nothing_in("the log", log.as_bytes());
+        assert!(self.stored.iter().all(|secret| !log.contains(secret)));
         assert!(!self.refusals.is_empty());
         for refusal in &self.refusals {
             self.finds_nothing_in("a refusal", refusal.as_bytes());
@@ -172,7 +176,7 @@ async fn by_password(witness: &mut Witness) -> String {
     let begun = json!({ "tfa": { "password": right, "mode": "auth-and-writes" } });
     let answer = witness.json(Method::POST, profile, &own, &begun).await.ok();
     let scanned = witness.keeps_of(&answer, "/tfa");
-    witness.keeps(scanned.split("secret=").nth(1).unwrap().split('&').next().unwrap());
+    witness.stored.push(scanned.split("secret=").nth(1).unwrap().split('&').next().unwrap().to_owned());
     witness.json(Method::POST, profile, &own, &json!({ "tfa": [code] })).await;
     let new = witness.keeps("canary-new-password");
     let changes =

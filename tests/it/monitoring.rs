@@ -169,7 +169,11 @@ async fn a_full_store_is_not_ready_and_says_so() {
     let app = plan.start_on(plan.store().await.with_faults(FaultPlan::new(storage::Fault::Full, 0)));
     let answer = app.get("/-/ready").await.refused(&[503]);
     let body = answer.json();
-    assert_eq!((body["storage"].as_str(), body["code"].as_str()), (Some("full"), Some("not_ready")), "{body}");
+    assert_eq!(
+        (body["storage"].as_str(), body["code"].as_str()),
+        (Some("full"), Some("storage_unavailable")),
+        "{body}"
+    );
     assert_eq!(body["policy"]["rules"], "ok");
     app.get("/-/ping").await.ok();
 }
