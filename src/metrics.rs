@@ -188,9 +188,9 @@ impl Metrics {
         RouteMeter {
             route,
             method,
-            seconds: families.http_seconds.get_or_create_owned(&[("route", route.into())]),
-            requests: families.http_requests.clone(),
-            by_status: Arc::default(),
+            families: Arc::clone(families),
+            seconds: OnceLock::new(),
+            by_status: Default::default(),
         }
     }
 
@@ -294,15 +294,14 @@ pub async fn resident_memory() -> Option<u64> {
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }
 
-/// The figures of requests to one route. Cheap to clone.
-#[derive(Clone)]
+/// The figures of requests to one route. What it counts with is found once, at the first request: a request must not look its
+/// counter up by three texts, and a route that nobody asks is in no exposition.
 pub struct RouteMeter {
     route: &'static str,
     method: &'static str,
-    seconds: Histogram,
-    requests: Counts<3>,
-    /// Found once for each status: a request must not look its counter up by three texts.
-    by_status: Arc<[OnceLock<Counter>; STATUSES.len()]>,
+    families: Arc<Families>,
+    seconds: OnceLock<Histogram>,
+    by_status: [OnceLock<Counter>; STATUSES.len()],
 }
 
 impl RouteMeter {
@@ -317,10 +316,11 @@ impl RouteMeter {
         let counter = self.by_status[at].get_or_init(|| {
             let name = if STATUSES[at] == 0 { "other".into() } else { status.to_string().into() };
             let labels = [("route", self.route.into()), ("method", self.method.into()), ("status", name)];
-            self.requests.get_or_create_owned(&labels)
+            self.families.http_requests.get_or_create_owned(&labels)
         });
         counter.inc();
-        self.seconds.observe(took.as_secs_f64());
+        let seconds = || self.families.http_seconds.get_or_create_owned(&[("route", self.route.into())]);
+        self.seconds.get_or_init(seconds).observe(took.as_secs_f64());
     }
 }
 
@@ -370,7 +370,7 @@ mod tests {
         let metrics = Metrics::default();
         let route = metrics.route("/{package}", "GET");
         route.answered(200, Duration::from_millis(3));
-        route.clone().answered(200, Duration::from_millis(3));
+        metrics.route("/{package}", "GET").answered(200, Duration::from_millis(3));
         route.answered(299, Duration::from_secs(100));
         let under_way = metrics.request();
         metrics.cache("rendered").read(true);

@@ -143,7 +143,7 @@ fn refuse_own_upstream(settings: &Settings) -> anyhow::Result<()> {
     )
 }
 
-async fn serve(settings: &Settings, inherited: Option<TcpListener>, reload: Reload) -> anyhow::Result<()> {
+async fn serve(settings: &Settings, inherited: Option<TcpListener>, mut reload: Reload) -> anyhow::Result<()> {
     let (listen, max_connections) = (settings.server.listen, settings.server.max_connections);
     // First, so that a second server on the same port leaves no data directory behind.
     let bound = match inherited {
@@ -157,6 +157,7 @@ async fn serve(settings: &Settings, inherited: Option<TcpListener>, reload: Relo
     let app = App::with_store(settings, Clock::default(), store)?;
     app.note_settings(settings);
     let port = bound.address().map_or(listen.port(), |address| address.port());
+    reload.listen()?;
     greet(settings, port);
     let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());
     let mut terminate = signal(SignalKind::terminate())?;

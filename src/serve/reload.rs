@@ -2,9 +2,10 @@
 //!
 //! All or nothing: settings with a mistake change nothing. What needs a restart is told and stays as it is.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::systemd;
@@ -21,12 +22,24 @@ pub struct Reload {
     flags: Flags,
     loaded: Loaded,
     log_level: LogLevel,
+    hang_up: Option<Signal>,
+}
+
+/// Waits for the signal; for ever where it is not listened for.
+async fn asked(hang_up: Option<&mut Signal>) {
+    let came = match hang_up {
+        Some(hang_up) => hang_up.recv().await,
+        None => None,
+    };
+    if came.is_none() {
+        std::future::pending::<()>().await;
+    }
 }
 
 impl Reload {
     /// `loaded` are in force, and were loaded with these flags.
     pub fn new(flags: Flags, loaded: Loaded, log_level: LogLevel) -> Self {
-        Self { flags, loaded, log_level }
+        Self { flags, loaded, log_level, hang_up: None }
     }
 
     /// The settings in force.
@@ -34,16 +47,23 @@ impl Reload {
         &self.loaded.settings
     }
 
+    /// Takes `SIGHUP` for itself, which would otherwise end the process. Call it before anybody is told that the server is there.
+    ///
+    /// # Errors
+    /// When the system has no more room for that.
+    pub fn listen(&mut self) -> io::Result<()> {
+        self.hang_up = Some(signal(SignalKind::hangup())?);
+        Ok(())
+    }
+
     /// Looks for changes until told to stop.
     pub(super) async fn keep(mut self, service: HttpService, stop: CancellationToken) {
-        let mut hang_up = match signal(SignalKind::hangup()) {
-            Ok(hang_up) => hang_up,
-            Err(error) => return tracing::warn!(%error, "settings cannot be read again without a restart"),
-        };
-        let mut seen = self.stamp().await;
+        let mut hang_up = self.hang_up.take();
+        // Not as the file is now: it may have changed since it was loaded.
+        let mut seen = None;
         loop {
             let is_asked = tokio::select! {
-                asked = hang_up.recv() => asked.is_some(),
+                () = asked(hang_up.as_mut()) => true,
                 () = tokio::time::sleep(EVERY) => false,
                 () = stop.cancelled() => return,
             };
@@ -51,7 +71,7 @@ impl Reload {
             if is_asked || now != seen {
                 seen = now;
                 systemd::notify("RELOADING=1");
-                self.reload(&service).await;
+                self.reload(&service, is_asked).await;
                 systemd::notify("READY=1");
             }
         }
@@ -64,7 +84,7 @@ impl Reload {
         }
     }
 
-    async fn reload(&mut self, service: &HttpService) {
+    async fn reload(&mut self, service: &HttpService, is_asked: bool) {
         let (flags, before, app) = (self.flags.clone(), self.loaded.clone(), service.app());
         let changing = app.clone();
         let work = move || {
@@ -82,7 +102,10 @@ impl Reload {
                 self.log_level.set(&loaded.settings.log);
                 service.replace(changed_app);
                 self.loaded = loaded;
-                tracing::info!(changed = changed.join(", "), "the settings were read again and are in force");
+                let is_mended = app.settings.health().rejected_since.is_some();
+                if is_asked || is_mended || !changed.is_empty() {
+                    tracing::info!(changed = changed.join(", "), "the settings were read again and are in force");
+                }
                 if !waiting.is_empty() {
                     tracing::warn!(
                         settings = waiting.join(", "),
