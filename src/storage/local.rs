@@ -372,7 +372,13 @@ fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key, &fs::Dir
         let path = entry.path();
         let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
         if entry.file_type()?.is_dir() {
-            if relative != STAGING && !list_below(root, &path, found)? {
+            let goes_on = relative == STAGING
+                || match list_below(root, &path, found) {
+                    // It was removed since it was found.
+                    Err(Error::NotFound) => true,
+                    outcome => outcome?,
+                };
+            if !goes_on {
                 return Ok(false);
             }
         } else if relative != LOCK

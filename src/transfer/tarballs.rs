@@ -78,6 +78,8 @@ impl Tarballs {
                 }
             }
         }
+        // Of two of one version the first by name is taken, wherever the folder lists it.
+        unknown.sort_unstable();
         this.look_into(unknown, &mut problems).await;
         Ok((this, problems))
     }

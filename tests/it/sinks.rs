@@ -46,7 +46,7 @@ fn packages(received: &[Received]) -> Vec<String> {
 fn is_signed(received: &Received) -> bool {
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let text = [received.header("x-holdfast-timestamp").as_bytes(), b".", &received.body].concat();
-    let hex: String = hmac::sign(&key, &text).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = holdfast::npm::integrity::hex(hmac::sign(&key, &text).as_ref());
     received.header("x-holdfast-signature") == format!("sha256={hex}")
 }
 
@@ -253,7 +253,7 @@ async fn a_hook_of_npm_and_insights_get_their_own_forms() {
     let tarball = body["payload"]["versions"]["1.0.0"]["dist"]["tarball"].as_str().unwrap();
     assert!(tarball.starts_with("http://localhost:4873/@acme/tool/-/"), "{tarball}");
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
-    let hex: String = hmac::sign(&key, &npm.body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = holdfast::npm::integrity::hex(hmac::sign(&key, &npm.body).as_ref());
     assert_eq!(npm.header("x-npm-signature"), format!("sha256={hex}"));
     assert_eq!(insights.header("authorization"), format!("Bearer id:{SECRET}"));
     let body = insights.json();

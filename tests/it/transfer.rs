@@ -47,7 +47,7 @@ async fn filled(folder: &Path) -> Store {
         .publish(&Tarball::new("@acme/lib", "1.0.0"), "latest", EARLY)
         .change("own-tool", |document| document["versions"]["1.0.0"]["deprecated"] = json!("old"))
         .change("@acme/lib", |document| {
-            document["maintainers"] = json!([{ "name": "ann", "email": "ann@example.test" }])
+            document["maintainers"] = json!([{ "name": "ann", "email": "ann@example.test" }]);
         })
         .write_to(from.path());
     let store = Store::open(folder).unwrap();
@@ -161,7 +161,7 @@ fn report_of(output: &Output) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registry_is_taken_over_http() {
-    let there = Settings::alone().env("HOLDFAST__ACCESS__ANONYMOUS_READ", "false").start().await;
+    let there = Settings::alone().env("HOLDFAST__ACCESS__ANONYMOUS_READ", "closed").start().await;
     let token = there.http().create_user("ann", "ann-password").await;
     let ann = there.http().with_token(&token);
     for (name, version) in
