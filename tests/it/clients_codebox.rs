@@ -32,7 +32,7 @@ impl Place {
             .env("registry", upstream.url())
             .env("admins", "Ada")
             .env("apiEndpoint", &registry)
-            .env("logTopic", "arn:of:a:topic")
+            .env("logTopic", "arn:aws:sns:eu-west-1:123456789012:log")
             .env("HOLDFAST__STORAGE__READ_ONLY", "true");
         for (key, bytes) in bucket.objects() {
             settings = settings.file(key, bytes.clone());

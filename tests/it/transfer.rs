@@ -173,6 +173,12 @@ async fn a_registry_is_taken_over_http() {
     let json_body = [("content-type", "application/json")];
     ann.send(reqwest::Method::PUT, "/-/package/own-tool/dist-tags/stable", &json_body, tag).await.ok();
     let before = ann.get("/own-tool").await.ok().json();
+    // The import finds names by searching, and what was published can be found a moment later.
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    while ann.get("/-/v1/search?text=acme").await.ok().json()["total"] != 2 {
+        assert!(std::time::Instant::now() < deadline, "the packages cannot be found");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 
     let folder = tempfile::tempdir().unwrap();
     let url = there.url();
