@@ -157,11 +157,12 @@ async fn serve(settings: &Settings, inherited: Option<TcpListener>, mut reload: 
     let app = App::with_store(settings, Clock::default(), store)?;
     app.note_settings(settings);
     let port = bound.address().map_or(listen.port(), |address| address.port());
+    // Whoever was told of the server may stop it, and in order.
     reload.listen()?;
-    greet(settings, port);
-    let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    greet(settings, port);
+    let directory = settings.storage.bucket.is_none().then_some(settings.storage.directory.as_path());
     bound
         .serve(app, directory, reload, async move {
             tokio::select! {

@@ -15,6 +15,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::app::collect;
 use crate::support::clients::{Client, NPM_11};
 use crate::support::http::Http;
 use crate::support::real_servers::Verdaccio;
@@ -82,18 +83,9 @@ impl Place {
 
     fn objects(&self) -> BTreeMap<String, Vec<u8>> {
         let mut objects = BTreeMap::new();
-        let mut folders = vec![self.to.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    let key = path.strip_prefix(self.to.path()).unwrap().to_str().unwrap().to_owned();
-                    objects.insert(key, std::fs::read(path).unwrap());
-                }
-            }
-        }
+        collect(self.to.path(), self.to.path(), &mut objects);
+        // What a cut-off write staged is cleared a moment after the answer.
+        objects.retain(|key, _| !key.starts_with("-/staging/"));
         objects
     }
 }

@@ -219,7 +219,7 @@ pub(crate) fn behind(settings: &mut Settings, upstream: &Upstream, claims: &[&st
     settings.packages.claims = claims.iter().map(|claim| claim.parse().unwrap()).collect();
 }
 
-pub(super) fn collect(root: &Path, directory: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
+pub(crate) fn collect(root: &Path, directory: &Path, files: &mut BTreeMap<String, Vec<u8>>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
