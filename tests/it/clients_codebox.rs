@@ -66,7 +66,12 @@ async fn takes_the_older_systems_place(tool: Tool) {
     let Some(client) = place.client(tool) else { return };
     let folder = client.home();
     let is_yarn = tool.kind == Kind::YarnClassic;
-    assert!(place.server.log().text().contains("not used yet: logTopic"), "{}", place.server.log().tail(20));
+    // Its topic is told what happens from now on.
+    let deadline = std::time::Instant::now() + crate::support::PATIENCE;
+    while !place.server.data().join("-/sinks/log-topic.json").exists() {
+        assert!(std::time::Instant::now() < deadline, "{}", place.server.log().tail(20));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
 
     // Packages of ours, one of the upstream's, and one that a copy stands for.
     let project = client.project("an-app", &json!({}));
