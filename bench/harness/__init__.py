@@ -1,0 +1,1 @@
+"""What the measurements in bench/ share: machine, servers, fixtures, load, rounds, reports. Python's standard library alone."""
