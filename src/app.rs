@@ -1,6 +1,7 @@
 //! Everything that a request may use, and how it is put together.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,9 +28,13 @@ use crate::upkeep::{
 };
 use crate::upstream::{self, Upstream};
 
-/// The application. Cheap to clone.
+/// The application. Cheap to clone: each request has one.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<Parts>);
+
+/// What an application is made of.
+#[derive(Clone)]
+pub struct Parts {
     /// What a registry does.
     pub registry: Registry,
     /// The record of what happens.
@@ -217,6 +222,14 @@ fn public_address(settings: &Settings) -> PublicAddress {
     }
 }
 
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
 impl App {
     /// Opens the store and puts everything together. No network call, nothing scanned.
     pub fn start(settings: &Settings, clock: Clock) -> Result<Self, StartError> {
@@ -290,7 +303,7 @@ impl App {
                 Some(Arc::new(Upkeep::new(registry.clone(), recorder, sinks, clock.clone(), rules, advisories)))
             }
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             registry,
             recorder,
             sinks,
@@ -305,7 +318,7 @@ impl App {
             stop,
             store: own,
             upkeep,
-        })
+        })))
     }
 
     /// Writes down which settings are others than at the last start, beside whatever else is done. For servers.
@@ -346,13 +359,13 @@ impl App {
         registry.set_policy(settings.policy.switches.clone(), rules);
         registry.note_policy_health(|health| health.rules_rejected_since = None);
         self.settings.put_in_force(settings);
-        Ok(Self {
+        Ok(Self(Arc::new(Parts {
             registry,
             public: Arc::new(public_address(settings)),
             idle: settings.server.idle,
             metrics_readers: settings.metrics_readers.clone(),
-            ..self.clone()
-        })
+            ..Parts::clone(self)
+        })))
     }
 
     /// How each part is. Asks the store at most every two seconds, and nobody else: of the others it tells what is known.

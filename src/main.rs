@@ -3,17 +3,17 @@
 use std::process::ExitCode;
 
 use holdfast::cli::{self, Cli, output};
+use holdfast::telemetry;
 
 /// glibc's allocator keeps the memory of large packuments after they are gone; this one gives it back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::run(Cli::of_this_process()) {
-        Ok(code) => code,
-        Err(error) => {
-            output::failure(&error, None);
-            ExitCode::FAILURE
-        }
-    }
+    let ended = cli::run(Cli::of_this_process());
+    telemetry::flush();
+    ended.unwrap_or_else(|error| {
+        output::failure(&error, None);
+        ExitCode::FAILURE
+    })
 }

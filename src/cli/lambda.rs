@@ -16,7 +16,7 @@ pub(super) fn run(arguments: &DataArgs) -> anyhow::Result<ExitCode> {
     if settings.server.home != Home::Lambda {
         anyhow::bail!("this is for AWS Lambda, which tells where its Runtime API is: run `holdfast serve` elsewhere");
     }
-    telemetry::start(&settings.log);
+    telemetry::start(&settings.log, telemetry::Lines::AtOnce);
     if !has_upstream(&settings) {
         tracing::warn!(
             "no upstream registry is set: only packages published here can be installed; set `upstreams.default.url`, or `packages.proxy = false`"

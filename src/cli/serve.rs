@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
         );
     }
     let inherited = systemd::listener().context("the socket that the service manager hands over cannot be used")?;
-    let log_level = telemetry::start(&settings.log);
+    let log_level = telemetry::start(&settings.log, telemetry::Lines::Collected);
     if !loaded.unused.is_empty() {
         output::message(&format!(
             "holdfast: of codebox's variables these mean nothing by themselves, since Insights needs an id and a secret: {}",

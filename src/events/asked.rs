@@ -8,7 +8,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 tokio::task_local! {
-    static ASKED: Arc<Asked>;
+    static REQUEST: Arc<dyn Request>;
+}
+
+/// A request that is being answered. Most leave nothing in the record: what would be told of one is put together only when
+/// something is to be told.
+pub trait Request: Send + Sync {
+    /// What the record tells of it.
+    fn asked(&self) -> Asked;
 }
 
 /// A request, as far as the record tells of it.
@@ -29,21 +36,21 @@ pub struct Asked {
 }
 
 /// Does work as part of answering a request. A task that the work starts is no part of it: scope it again.
-pub async fn within<T>(asked: Arc<Asked>, work: impl Future<Output = T>) -> T {
-    ASKED.scope(asked, work).await
+pub async fn within<T>(request: Arc<dyn Request>, work: impl Future<Output = T>) -> T {
+    REQUEST.scope(request, work).await
 }
 
 /// The request that is being answered, if one is.
-pub fn asked() -> Option<Arc<Asked>> {
-    ASKED.try_with(Arc::clone).ok()
+pub fn asked() -> Option<Asked> {
+    REQUEST.try_with(|request| request.asked()).ok()
 }
 
 /// The same work as part of answering the request that is being answered here, if one is: for a task that the work goes on in.
 pub fn carried_on<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let asked = asked();
+    let request = REQUEST.try_with(Arc::clone).ok();
     async move {
-        match asked {
-            Some(asked) => within(asked, work).await,
+        match request {
+            Some(request) => within(request, work).await,
             None => work.await,
         }
     }

@@ -199,7 +199,7 @@ impl Event {
             at: now.to_string(),
             kind,
             who,
-            request: asked(),
+            request: asked().map(Arc::new),
             package: None,
             version: None,
             decision: Decision::Allowed,

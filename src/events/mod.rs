@@ -15,7 +15,7 @@ mod filter;
 mod record;
 mod recorder;
 
-pub use asked::{Asked, asked, carried_on, within};
+pub use asked::{Asked, Request, asked, carried_on, within};
 pub use event::{Decision, Event, Kind, Who, WhoKind};
 pub use filter::Filter;
 pub use record::{LATE, Position, Record};

@@ -309,7 +309,7 @@ pub(super) fn problem(origin: &Origin, error: ApiError) -> Response {
 }
 
 /// A page of the server at `base` that tells what is wrong, with the id under which the log has the cause.
-pub(super) fn problem_page(base: &str, error: &ApiError, id: &RequestId) -> Response {
+pub(super) fn problem_page(base: &str, error: &ApiError, id: RequestId) -> Response {
     let (status, sentence) = (error.status(), web::plain(error.sentence()));
     let title = if status.is_server_error() { "Not now" } else { "That did not work" };
     error.log(id);

@@ -285,7 +285,7 @@ impl ApiError {
     }
 
     /// Logs the cause.
-    pub(super) fn log(&self, id: &RequestId) {
+    pub(super) fn log(&self, id: RequestId) {
         let Some(cause) = &self.cause else { return };
         let cause = &**cause as &dyn std::error::Error;
         if self.kind.status.is_server_error() {
@@ -316,7 +316,7 @@ impl ApiError {
     }
 
     /// The answer, with the id under which the log has the cause.
-    pub(super) fn into_response_with(self, id: &RequestId) -> Response {
+    pub(super) fn into_response_with(self, id: RequestId) -> Response {
         self.log(id);
         let sentence = self.sentence.unwrap_or_else(|| self.kind.sentence.to_owned());
         // `error` for npm, `message` for yarn, `ok` and `success` for the older system's clients.
@@ -405,7 +405,7 @@ impl Pending {
 }
 
 /// The answer to a known path with an unknown method; keeps the `Allow` that the router made.
-pub(super) fn method_not_allowed(allow: Option<&HeaderValue>, id: &RequestId) -> Response {
+pub(super) fn method_not_allowed(allow: Option<&HeaderValue>, id: RequestId) -> Response {
     let mut response = ApiError::new(&METHOD_NOT_ALLOWED).into_response_with(id);
     if let Some(allow) = allow {
         response.headers_mut().insert(ALLOW, allow.clone());

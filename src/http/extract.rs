@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
 use tokio::time::Instant;
 
 use super::error::{ApiError, BAD_NAME, BAD_REQUEST, PERSONS_ONLY, PLAIN_PASSWORD, TIMED_OUT, TOO_LARGE};
@@ -35,7 +36,11 @@ async fn segments(parts: &mut Parts, app: &App) -> Result<Vec<(String, String)>,
 
 fn segment<'a>(segments: &'a [(String, String)], name: &str) -> Result<&'a str, ApiError> {
     let found = segments.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-    let value = found.ok_or_else(|| ApiError::new(&BAD_REQUEST))?;
+    checked(name, found.ok_or_else(|| ApiError::new(&BAD_REQUEST))?)
+}
+
+/// A decoded segment, unless nothing of that kind has its place in a path.
+fn checked<'a>(name: &str, value: &'a str) -> Result<&'a str, ApiError> {
     // Control characters have no business in any of our paths.
     if value.contains(char::is_control) {
         return Err(ApiError::new(&BAD_REQUEST));
@@ -56,6 +61,14 @@ impl FromRequestParts<App> for Package {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let segments = segments(parts, app).await?;
         package_name(segment(&segments, "package")?).map(Self)
+    }
+}
+
+impl Package {
+    /// From the segment as it stands in a path.
+    pub(super) fn of(segment: &str) -> Result<Self, ApiError> {
+        let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| ApiError::new(&BAD_REQUEST))?;
+        package_name(checked("package", &decoded)?).map(Self)
     }
 }
 
@@ -126,26 +139,37 @@ impl FromRequestParts<App> for Identity {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
-        let credentials = credentials(&parts.headers)?;
-        if let Credentials::Basic { .. } = &credentials {
-            let is_private_line = parts.extensions.get::<Origin>().is_some_and(|origin| origin.is_private_line);
-            if !is_private_line {
-                return Err(ApiError::new(&PLAIN_PASSWORD));
-            }
+        Self::of(app, &parts.headers, notes(parts)?).await
+    }
+}
+
+impl Identity {
+    /// From the head of a request.
+    pub(super) async fn of(app: &App, headers: &HeaderMap, notes: &Notes) -> Result<Self, ApiError> {
+        let credentials = credentials(headers)?;
+        if let Credentials::None = credentials {
+            return Ok(Self(Caller::Anonymous));
         }
-        let address = parts.extensions.get::<Origin>().and_then(|origin| origin.address);
-        let presented = Presented { address, code: one_time_code(&parts.headers) };
-        match app.registry.auth().authenticate(credentials, presented).await {
+        if let Credentials::Basic { .. } = &credentials
+            && !notes.origin().is_private_line
+        {
+            return Err(ApiError::new(&PLAIN_PASSWORD));
+        }
+        let presented = Presented { address: notes.origin().address, code: one_time_code(headers) };
+        match Box::pin(app.registry.auth().authenticate(credentials, presented)).await {
             Ok(caller) => {
-                if let Some(notes) = parts.extensions.get::<Notes>() {
-                    notes.comes_from(&caller);
-                }
+                notes.comes_from(&caller);
                 Ok(Self(caller))
             }
             Err(auth::Error::UnknownToken | auth::Error::WrongPassword) => Ok(Self(Caller::Anonymous)),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What is known of the request. It is there wherever the router is asked.
+fn notes(parts: &Parts) -> Result<&Notes, ApiError> {
+    Notes::of(&parts.extensions).ok_or_else(|| ApiError::new(&BAD_REQUEST))
 }
 
 /// `npm-otp`, which npm, pnpm, yarn and bun send after they asked for a code.
@@ -225,7 +249,18 @@ impl FromRequestParts<App> for From {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, ApiError> {
-        parts.extensions.get::<Origin>().cloned().map(Self).ok_or_else(|| ApiError::new(&BAD_REQUEST))
+        notes(parts).map(|notes| Self(notes.origin().clone()))
+    }
+}
+
+/// All headers, without a copy: the last argument of a handler.
+pub(super) struct Headers(pub(super) HeaderMap);
+
+impl FromRequest<App> for Headers {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, ApiError> {
+        Ok(Self(request.into_parts().0.headers))
     }
 }
 

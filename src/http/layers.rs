@@ -6,6 +6,7 @@
 //! 4. the router;
 //! 5. errors on the way out become JSON that names the id.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -15,9 +16,9 @@ use axum::body::Body;
 use axum::response::Response;
 use axum::{Extension, Router};
 use futures::FutureExt as _;
-use http::header::{ALLOW, CONTENT_LENGTH, REFERER, USER_AGENT};
+use http::header::{ALLOW, CONTENT_LENGTH};
 use http::uri::PathAndQuery;
-use http::{HeaderName, Method, Request, StatusCode, Uri};
+use http::{Method, Request, StatusCode, Uri};
 use hyper::body::Body as _;
 use tower::ServiceExt as _;
 
@@ -29,14 +30,12 @@ use super::notes::Notes;
 use super::origin::{FrontEnd, Origin, Peer, stranger};
 use super::path;
 use super::request_id::RequestId;
-use super::router;
+use super::router::{self, Frequent, Route};
 use crate::app::App;
 use crate::auth::{Asking, TOKEN_PREFIX};
 use crate::events;
 use crate::metrics::RouteMeter;
-
-/// What npm 7 and newer are doing, such as `publish`.
-const NPM_COMMAND: HeaderName = HeaderName::from_static("npm-command");
+use crate::telemetry::{self, Answered};
 
 /// Longer than any address that a client sends.
 const MAX_PATH_BYTES: usize = 4096;
@@ -55,6 +54,8 @@ struct Serving {
     router: Router,
     /// One for each line of the route table, and one for requests that fit none.
     meters: Vec<RouteMeter>,
+    /// The line of requests that need no router.
+    frequent: Option<usize>,
 }
 
 /// Marks answers that the router itself made.
@@ -84,7 +85,13 @@ impl HttpService {
 
     /// Answers a request. Where it came from is the extension [`Peer`] or [`FrontEnd`]; without either it is this machine.
     pub fn call(&self, request: Request<Body>) -> impl Future<Output = Response> + Send + use<> {
-        self.serving().call(request)
+        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+        self.serving().call(peer, request)
+    }
+
+    /// Answers a request of a connection.
+    pub fn call_from(&self, peer: SocketAddr, request: Request<Body>) -> impl Future<Output = Response> + Send + use<> {
+        self.serving().call(Some(peer), request)
     }
 }
 
@@ -94,100 +101,111 @@ impl Serving {
         let routes = router::routes();
         let lines = routes.table().iter().map(|route| (route.path, route.method));
         let meters = lines.chain([(NO_LINE, NO_LINE)]).map(|(path, method)| app.metrics.route(path, method)).collect();
+        let is_frequent = |route: &Route| (route.method, route.path) == ("GET", Frequent::PATTERN);
+        let frequent = routes.table().iter().position(is_frequent);
         let router = routes.into_router(no_route).with_state(app.clone());
-        Self { app, router, meters }
+        Self { app, router, meters, frequent }
     }
 
-    async fn call(self: Arc<Self>, mut request: Request<Body>) -> Response {
+    async fn call(self: Arc<Self>, peer: Option<SocketAddr>, mut request: Request<Body>) -> Response {
         let started = Instant::now();
         let _under_way = self.app.metrics.request();
-        let notes = Notes::default();
-        request.extensions_mut().insert(notes.clone());
         let id = RequestId::generate();
-        let method = request.method().clone();
-        let logged_path = loggable(request.uri().path());
-        let prepared = self.prepare(&mut request);
-        let address = request.extensions().get::<Origin>().and_then(|origin| origin.address);
-        let mut response = match prepared {
-            Ok(()) => {
-                let (asked, uri, sinks) = (asked(&request, &id), request.uri().clone(), self.app.sinks.clone());
-                let response = events::within(Arc::clone(&asked), self.answer(request, &id)).await;
+        let (method, asked_uri) = (request.method().clone(), request.uri().clone());
+        let (mut response, notes) = match self.prepare(id, peer, &mut request) {
+            Ok(notes) => {
+                let uri = request.uri().clone();
+                let response = events::within(notes.for_record(), self.answer(request, id, &notes)).await;
                 if response.status().is_server_error() {
                     let message = || format!("status {}, request {id}", response.status().as_u16());
-                    sinks.saw_failure(method.as_str(), uri.path(), &asked, message);
+                    self.app.sinks.saw_failure(method.as_str(), uri.path(), || notes.command(), message);
                 }
-                response
+                (response, Some(notes))
             }
-            Err(error) => error.into_response_with(&id),
+            Err(error) => (error.into_response_with(id), None),
         };
         id.write_into(response.headers_mut());
         let (status, took) = (response.status().as_u16(), started.elapsed());
-        let meter = &self.meters[notes.line().unwrap_or(self.meters.len() - 1)];
+        let notes = notes.as_ref();
+        let meter = &self.meters[notes.and_then(Notes::line).unwrap_or(self.meters.len() - 1)];
         meter.answered(status, took);
         self.app.metrics.sent(announced_bytes(&method, &response));
-        let duration_ms = took.as_secs_f64() * 1000.0;
-        tracing::info!(
-            request.id = %id,
-            http.method = %method,
-            http.path = %logged_path,
-            http.route = meter.route(),
-            http.status = status,
-            code = response.extensions().get::<Code>().map(|code| code.0),
-            caller = notes.caller(),
-            client.address = address.map(tracing::field::display),
-            duration_ms = format_args!("{duration_ms:.2}"),
-            "{method} {logged_path} {status}",
-        );
+        telemetry::answered(&Answered {
+            id: id.as_str(),
+            method: method.as_str(),
+            path: &loggable(asked_uri.path()),
+            route: meter.route(),
+            status,
+            code: response.extensions().get::<Code>().map(|code| code.0),
+            caller: notes.and_then(Notes::caller),
+            address: notes.and_then(|notes| notes.origin().address),
+            took,
+        });
         response
     }
 
-    /// Tells the request where it came from, and gives its path the one spelling.
-    fn prepare(&self, request: &mut Request<Body>) -> Result<(), ApiError> {
-        if let Some(why) = stranger(&self.app.public, request.uri(), request.headers()) {
+    /// Finds out where the request came from, and gives its path the one spelling.
+    fn prepare(&self, id: RequestId, peer: Option<SocketAddr>, request: &mut Request<Body>) -> Result<Notes, ApiError> {
+        let (uri, headers) = (request.uri(), request.headers());
+        if let Some(why) = stranger(&self.app.public, uri, headers) {
             return Err(ApiError::saying(&MISDIRECTED, why));
         }
-        let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
         let front = if peer.is_none() { request.extensions().get::<FrontEnd>() } else { None };
         let origin = if let Some(front) = front {
-            Origin::behind(&self.app.public, front, request.uri(), request.headers())
+            Origin::behind(&self.app.public, front, uri, headers)
         } else {
             let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            Origin::of(&self.app.public, peer.unwrap_or(local), request.uri(), request.headers())
+            Origin::of(&self.app.public, peer.unwrap_or(local), uri, headers)
         };
         let prefix = front.map_or(&*origin.prefix, |front| path::prefix_left(&origin.prefix, &front.prefix));
-        let raw = request.uri().path();
+        let raw = uri.path();
         if raw.len() > MAX_PATH_BYTES {
             return Err(ApiError::new(&BAD_REQUEST));
         }
         let canonical = path::canonical(path::without_prefix(raw, prefix));
-        if canonical != raw {
-            let query = request.uri().query();
-            let rewritten = query.map_or_else(|| canonical.clone(), |query| format!("{canonical}?{query}"));
+        let rewritten = (*canonical != *raw).then(|| match uri.query() {
+            None => canonical.into_owned(),
+            Some(query) => format!("{canonical}?{query}"),
+        });
+        let notes = Notes::new(id, origin, headers);
+        if let Some(rewritten) = rewritten {
             let path = PathAndQuery::try_from(rewritten).map_err(|_| ApiError::new(&BAD_REQUEST))?;
             *request.uri_mut() = Uri::from(path);
         }
-        request.extensions_mut().insert(origin);
-        Ok(())
+        Ok(notes)
     }
 
-    async fn answer(&self, request: Request<Body>, id: &RequestId) -> Response {
-        let asked = Asked::of(&request);
-        let routed = async {
-            let Ok(response) = self.router.clone().oneshot(request).await;
-            response
+    async fn answer(&self, request: Request<Body>, id: RequestId, notes: &Notes) -> Response {
+        let answer = async {
+            match Frequent::of(request.method(), request.uri().path()) {
+                Some(frequent) => {
+                    if let Some(line) = self.frequent {
+                        notes.takes_line(line);
+                    }
+                    let answer = frequent.answer(&self.app, notes, request.headers()).await;
+                    answer.unwrap_or_else(|error| self.refuse(error, id))
+                }
+                None => Box::pin(self.route(request, id, notes)).await,
+            }
         };
         // What a panic may have left half-done is behind locks that do not care, or dropped with the request.
-        let Ok(response) = AssertUnwindSafe(routed).catch_unwind().await else {
+        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request.id = %id, "a request panicked");
-            return ApiError::new(&INTERNAL).into_response_with(id);
-        };
+            ApiError::new(&INTERNAL).into_response_with(id)
+        })
+    }
+
+    async fn route(&self, mut request: Request<Body>, id: RequestId, notes: &Notes) -> Response {
+        let asked = Asked::of(&request, notes);
+        request.extensions_mut().insert(notes.clone());
+        let Ok(response) = self.router.clone().oneshot(request).await;
         if let Some(error) = response.extensions().get::<Pending>().and_then(Pending::take) {
-            if error.is_of_policy() {
-                self.app.metrics.refused(error.code());
-            }
             return match error.page_of() {
-                Some(base) => browser::problem_page(base, &error, id),
-                None => asked.with_page(&self.app, error).await.into_response_with(id),
+                Some(base) => {
+                    self.note_refusal(&error);
+                    browser::problem_page(base, &error, id)
+                }
+                None => self.refuse(asked.with_page(&self.app, error).await, id),
             };
         }
         if response.extensions().get::<NoRoute>().is_some() {
@@ -197,6 +215,17 @@ impl Serving {
             return method_not_allowed(response.headers().get(ALLOW), id);
         }
         response
+    }
+
+    fn refuse(&self, error: ApiError, id: RequestId) -> Response {
+        self.note_refusal(&error);
+        error.into_response_with(id)
+    }
+
+    fn note_refusal(&self, error: &ApiError) {
+        if error.is_of_policy() {
+            self.app.metrics.refused(error.code());
+        }
     }
 }
 
@@ -209,47 +238,25 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(request: &Request<Body>) -> Option<Self> {
-        let origin = request.extensions().get::<Origin>()?;
+    fn of(request: &Request<Body>, notes: &Notes) -> Self {
+        let origin = notes.origin();
         let is_for_web = request.headers().get("npm-auth-type").is_some_and(|value| value.as_bytes() == b"web");
-        Some(Self {
+        Self {
             base: Arc::clone(&origin.base),
             asking: browser::asking(request.headers(), origin.address, None),
             is_for_web,
-        })
+        }
     }
-}
 
-/// What the record tells of a request, when an event comes of it.
-fn asked(request: &Request<Body>, id: &RequestId) -> Arc<events::Asked> {
-    const MAX_CHARACTERS: usize = 200;
-    let text = |name: HeaderName| {
-        let text = request.headers().get(name)?.to_str().ok()?;
-        Some(text.chars().filter(|c| !c.is_control()).take(MAX_CHARACTERS).collect::<String>())
-    };
-    Arc::new(events::Asked {
-        id: id.to_string(),
-        address: request.extensions().get::<Origin>().and_then(|origin| origin.address),
-        agent: text(USER_AGENT),
-        // A page in a browser is a referrer with a colon; npm 6 and older tell their command line there.
-        command: text(NPM_COMMAND).or_else(|| text(REFERER).filter(|referrer| !referrer.contains("://"))),
-    })
-}
-
-trait WithPage {
-    async fn with_page(self, app: &App, error: ApiError) -> ApiError;
-}
-
-impl WithPage for Option<Asked> {
     /// Makes the page on which a person confirms a change, where the error asks for one.
     async fn with_page(self, app: &App, error: ApiError) -> ApiError {
-        let (Some(asked), Some(challenge)) = (self, error.wants_page().cloned()) else { return error };
+        let Some(challenge) = error.wants_page().cloned() else { return error };
         let auth = app.registry.auth();
-        match auth.begin_confirmation(&challenge.user, &challenge.subject, challenge.change, asked.asking).await {
+        match auth.begin_confirmation(&challenge.user, &challenge.subject, challenge.change, self.asking).await {
             Ok(started) => error.with_page(ConfirmationPage {
-                page_url: browser::page_url(&asked.base, &started),
-                done_url: browser::done_url(&asked.base, &started),
-                is_for_web: asked.is_for_web,
+                page_url: browser::page_url(&self.base, &started),
+                done_url: browser::done_url(&self.base, &started),
+                is_for_web: self.is_for_web,
             }),
             Err(error) => error.into(),
         }
@@ -266,15 +273,24 @@ fn announced_bytes(method: &Method, response: &Response) -> u64 {
 }
 
 /// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.
-fn loggable(path: &str) -> String {
+fn loggable(path: &str) -> Cow<'_, str> {
+    let is_plain = |segment: &str| !segment.contains(TOKEN_PREFIX) && !is_before_secret(segment);
+    if path.split('/').all(is_plain) && !path.contains(char::is_control) {
+        return Cow::Borrowed(path);
+    }
     let mut is_token = false;
     let segments = path.split('/').map(|segment| {
         let hidden = is_token && segment != "device" || segment.contains(TOKEN_PREFIX);
-        // Whoever knows the address of a sign-in or of an invitation may go on with it.
-        is_token = matches!(segment, "token" | "login" | "invite");
+        is_token = is_before_secret(segment);
         if hidden { "***".to_owned() } else { segment.chars().map(|c| if c.is_control() { '?' } else { c }).collect() }
     });
-    segments.collect::<Vec<String>>().join("/")
+    Cow::Owned(segments.collect::<Vec<String>>().join("/"))
+}
+
+/// Whether the next segment may be a token, or the address of a sign-in or of an invitation: whoever knows that may go on with
+/// it.
+fn is_before_secret(segment: &str) -> bool {
+    matches!(segment, "token" | "login" | "invite")
 }
 
 #[cfg(test)]

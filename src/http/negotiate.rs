@@ -1,6 +1,6 @@
 //! What a client wants: which form, which coding, and whether it has it already.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH};
 
 use crate::npm::Form;
@@ -9,19 +9,18 @@ use crate::registry::Encoding;
 /// The form to serve: the short one only when it is named, with a quality at least that of
 /// `application/json`. Never a 406: yarn classic and deno send the packument's `Accept` with everything.
 pub(super) fn form(headers: &HeaderMap) -> Form {
-    let accept = all_values(headers, &ACCEPT);
-    let short = quality(&accept, Form::Abbreviated.media_type());
-    let full = quality(&accept, Form::Full.media_type());
+    let [short, full] =
+        qualities(headers, &ACCEPT, [Form::Abbreviated.media_type(), Form::Full.media_type()]);
     if short > 0 && short >= full { Form::Abbreviated } else { Form::Full }
 }
 
 /// The coding to serve: of those with the best quality the one with the fewest bytes for the least work.
 pub(super) fn encoding(headers: &HeaderMap) -> Encoding {
-    let accept = all_values(headers, &ACCEPT_ENCODING);
-    let known = [(Encoding::Zstd, "zstd"), (Encoding::Brotli, "br"), (Encoding::Gzip, "gzip")];
-    let best = known.iter().rev().map(|(encoding, name)| (quality(&accept, name), *encoding)).max_by_key(|(q, _)| *q);
-    match best {
-        Some((q, encoding)) if q > 0 => encoding,
+    let known = [Encoding::Gzip, Encoding::Brotli, Encoding::Zstd];
+    let found = qualities(headers, &ACCEPT_ENCODING, ["gzip", "br", "zstd"]);
+    // Of equal ones the last.
+    match found.into_iter().zip(known).max_by_key(|(quality, _)| *quality) {
+        Some((quality, encoding)) if quality > 0 => encoding,
         _ => Encoding::Identity,
     }
 }
@@ -29,11 +28,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> Encoding {
 /// Whether the client's copy is the current one (RFC 9110, 13.1): the ETag decides where one was sent, the date else.
 pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str, modified_seconds: Option<i64>) -> bool {
     if headers.contains_key(IF_NONE_MATCH) {
-        let tags = all_values(headers, &IF_NONE_MATCH);
-        return tags
-            .split(',')
-            .map(str::trim)
-            .any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == etag);
+        return items(headers, &IF_NONE_MATCH).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == etag);
     }
     let since = headers
         .get(IF_MODIFIED_SINCE)
@@ -44,23 +39,31 @@ pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str, modified_seconds: Op
     matches!((since, modified_seconds), (Some(since), Some(modified)) if modified <= since)
 }
 
-fn all_values(headers: &HeaderMap, name: &http::HeaderName) -> String {
-    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
-    values.join(",")
+/// The items of a header that is a list, in however many lines it came.
+fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// The quality of an item in thousandths, 0 when it is not named. Wildcards do not name anything.
-fn quality(list: &str, wanted: &str) -> u16 {
-    let item = |item: &str| {
-        let mut parts = item.split(';').map(str::trim);
-        if !parts.next()?.eq_ignore_ascii_case(wanted) {
-            return None;
+/// The best quality of each wanted item in thousandths, 0 when it is not named. Wildcards do not name anything.
+fn qualities<const N: usize>(headers: &HeaderMap, name: &HeaderName, wanted: [&str; N]) -> [u16; N] {
+    let mut found = [0; N];
+    for item in items(headers, name) {
+        let (value, parameters) = item.split_once(';').unwrap_or((item, ""));
+        let value = value.trim_end();
+        if let Some(at) = wanted.iter().position(|wanted| value.eq_ignore_ascii_case(wanted)) {
+            found[at] = quality(parameters).max(found[at]);
         }
-        let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000")]
-        Some(q.map_or(1000, |q| (q.trim().parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u16))
-    };
-    list.split(',').filter_map(item).max().unwrap_or(0)
+    }
+    found
+}
+
+/// What the parameters of an item say of its quality.
+fn quality(parameters: &str) -> u16 {
+    let mut parameters = parameters.split(';').map(str::trim);
+    let q = parameters.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000")]
+    q.map_or(1000, |q| (q.trim().parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u16)
 }
 
 #[cfg(test)]

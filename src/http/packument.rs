@@ -2,12 +2,13 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY, WARNING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::error::ApiError;
-use super::extract::{From, Identity, Package, Wanted};
+use super::extract::{From, Headers, Identity, Package, Wanted};
 use super::{negotiate, respond};
 use crate::app::App;
 use crate::auth::Caller;
@@ -20,16 +21,27 @@ pub(super) async fn get(
     From(origin): From,
     Identity(caller): Identity,
     Package(name): Package,
-    headers: HeaderMap,
+    Headers(headers): Headers,
 ) -> Result<Response, ApiError> {
-    match answer(&app, &caller, &name, &origin.base, &headers).await {
+    answer(&app, &caller, &name, &origin.base, &headers).await
+}
+
+/// As [`get`], whose parts may be had without the router.
+pub(super) async fn answer(
+    app: &App,
+    caller: &Caller,
+    name: &PackageName,
+    base: &str,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    match try_answer(app, caller, name, base, headers).await {
         // Once more: what replaced it is there now.
-        Err(Error::Superseded) => Ok(answer(&app, &caller, &name, &origin.base, &headers).await?),
+        Err(Error::Superseded) => Ok(Box::pin(try_answer(app, caller, name, base, headers)).await?),
         other => Ok(other?),
     }
 }
 
-async fn answer(
+async fn try_answer(
     app: &App,
     caller: &Caller,
     name: &PackageName,
@@ -38,16 +50,25 @@ async fn answer(
 ) -> Result<Response, Error> {
     let packument = app.registry.packument(caller, name, negotiate::form(headers)).await?;
     app.sinks.saw_read(name, || caller.who());
-    let etag = packument.etag(base);
-    let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
-    let is_unchanged = negotiate::is_unchanged(headers, &etag, modified);
-    let validators = validators(&packument, &etag, app.registry.is_public(name));
-    if is_unchanged {
-        return Ok((StatusCode::NOT_MODIFIED, validators).into_response());
-    }
     let encoding = negotiate::encoding(headers);
-    let bytes = app.registry.render(&packument, base, encoding).await?;
-    let mut response = (validators, Body::from(bytes)).into_response();
+    let known = app.registry.rendered(&packument, base, encoding);
+    let etag = known.as_ref().map_or_else(|| packument.etag(base), |known| known.etag.clone());
+    let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
+    let tag = std::str::from_utf8(&etag).unwrap_or_default().trim_matches('"');
+    let is_unchanged = negotiate::is_unchanged(headers, tag, modified);
+    let is_public = app.registry.is_public(name);
+    if is_unchanged {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.headers_mut() = validators(&packument, etag, is_public);
+        return Ok(response);
+    }
+    let rendered = match known {
+        Some(known) => known,
+        None => Box::pin(app.registry.render(&packument, base, encoding)).await?,
+    };
+    let mut response = Response::new(Body::from(rendered.bytes));
+    *response.headers_mut() = validators(&packument, rendered.etag, is_public);
     let headers = response.headers_mut();
     if let Some(notice) = packument.notice().and_then(|text| HeaderValue::from_str(text).ok()) {
         headers.insert("npm-notice", notice);
@@ -82,10 +103,10 @@ fn coding(encoding: Encoding) -> Option<&'static str> {
     }
 }
 
-/// What a 200 and a 304 both say.
-fn validators(packument: &Packument, etag: &str, is_public: bool) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(6);
-    if let Ok(etag) = HeaderValue::try_from(format!("\"{etag}\"")) {
+/// What a 200 and a 304 both say. There is room for what is added to it.
+fn validators(packument: &Packument, etag: Bytes, is_public: bool) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(10);
+    if let Ok(etag) = HeaderValue::from_maybe_shared(etag) {
         headers.insert(ETAG, etag);
     }
     if let Some(modified) = packument.modified.and_then(|modified| http_date(modified.as_seconds())) {

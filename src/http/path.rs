@@ -3,12 +3,17 @@
 //! Clients write a scoped name in four ways. In front of the router each path is brought into the
 //! one with the slash encoded, so that every route is written once and a name is always one segment.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 /// Brings a path into its canonical spelling: a segment that is a bare scope takes the next one in.
 ///
 /// Nothing is decoded for good here; the one decoding happens when a segment becomes a name.
-pub(super) fn canonical(path: &str) -> String {
+pub(super) fn canonical(path: &str) -> Cow<'_, str> {
+    if !path.split('/').any(is_bare_scope) {
+        return Cow::Borrowed(path);
+    }
     let mut output = String::with_capacity(path.len() + 4);
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -21,7 +26,7 @@ pub(super) fn canonical(path: &str) -> String {
             output.push_str(name);
         }
     }
-    output
+    Cow::Owned(output)
 }
 
 fn is_bare_scope(segment: &str) -> bool {

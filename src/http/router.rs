@@ -7,9 +7,13 @@
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
+use axum::response::Response;
 use axum::routing::{MethodFilter, any, on};
+use http::{HeaderMap, Method};
 use serde::Serialize;
 
+use super::error::ApiError;
+use super::extract::{Identity, Package};
 use super::notes::Notes;
 use super::{
     access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, metrics,
@@ -67,10 +71,36 @@ where
     type Future = H::Future;
 
     fn call(self, request: Request, app: App) -> Self::Future {
-        if let Some(notes) = request.extensions().get::<Notes>() {
+        if let Some(notes) = Notes::of(request.extensions()) {
             notes.takes_line(self.line);
         }
         self.handler.call(request, app)
+    }
+}
+
+/// A request for a packument, which is what installations ask for again and again. It is answered without the router, which
+/// looks paths up in a tree, takes their variables out as texts, and boxes what answers: more work than the answer itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Frequent<'a> {
+    package: &'a str,
+}
+
+impl<'a> Frequent<'a> {
+    /// Its path in the table.
+    pub(super) const PATTERN: &'static str = "/{package}";
+
+    /// Which one a request asks for, by a path in its canonical spelling.
+    pub(super) fn of(method: &Method, path: &'a str) -> Option<Self> {
+        let segment = path.strip_prefix('/')?;
+        let is_name = !segment.is_empty() && !segment.contains('/') && segment != "-";
+        (method == Method::GET && is_name).then_some(Self { package: segment })
+    }
+
+    /// Answers it.
+    pub(super) async fn answer(self, app: &App, notes: &Notes, headers: &HeaderMap) -> Result<Response, ApiError> {
+        let Identity(caller) = Identity::of(app, headers, notes).await?;
+        let Package(name) = Package::of(self.package)?;
+        packument::answer(app, &caller, &name, &notes.origin().base, headers).await
     }
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::error::ApiError;
-use super::extract::{File, Identity, Package, Revision};
+use super::extract::{File, Headers, Identity, Package, Revision};
 use super::packument::http_date;
 use super::range::{Requested, requested};
 use super::refused::refused;
@@ -26,7 +26,7 @@ pub(super) async fn get(
     Package(name): Package,
     File(file): File,
     method: Method,
-    headers: HeaderMap,
+    Headers(headers): Headers,
 ) -> Result<Response, ApiError> {
     let tarball = app.registry.tarball(&caller, &name, &file, method == Method::GET).await?;
     let common = common_headers(app.registry.is_public(&name));

@@ -37,7 +37,7 @@ pub fn undelivered(headers: &HeaderMap, why: &Undelivered) -> Response {
             ApiError::new(&ANSWER_CUT_OFF)
         }
     };
-    let mut response = error.into_response_with(&id);
+    let mut response = error.into_response_with(id);
     id.write_into(response.headers_mut());
     response
 }

@@ -129,11 +129,22 @@ impl Registry {
         if let Some(found) = found {
             return Ok(found.head);
         }
+        Box::pin(self.look_or_wait(name, is_good)).await
+    }
+
+    /// Looks, unless somebody else has while this waited for it.
+    async fn look_or_wait(
+        &self,
+        name: &PackageName,
+        is_good: impl Fn(&KnownHead) -> bool + Send,
+    ) -> Result<Option<Arc<Head>>, Error> {
+        let known = &self.inner.heads;
+        let is_shared = self.inner.store.is_shared();
         // A change on this process holds the other lock until it is in memory. Only on a directory must a look wait for
         // that: in a bucket what it brings is looked after in any case.
         let locks = if is_shared { &known.looks } else { &self.inner.documents };
         let _held = locks.lock(name).await;
-        if let Some(found) = known.heads.get(name).filter(is_good) {
+        if let Some(found) = known.heads.get(name).filter(|found| is_good(found)) {
             return Ok(found.head);
         }
         self.look(name).await

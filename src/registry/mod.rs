@@ -48,7 +48,7 @@ pub use error::{Challenge, Error, Refused};
 pub use explain::{Checked, MAX_CHECKED};
 pub use history::{EventPage, MAX_EVENTS};
 pub use mirror::{Mirrored, WantedVersion};
-pub use packument::{Encoding, Packument};
+pub use packument::{Encoding, Packument, Rendered};
 pub use proxied::kept_body;
 pub use publish::{Intake, Published};
 pub use reindex::{ReindexWish, Reindexed, reindex};
@@ -156,7 +156,7 @@ struct Inner {
     proxied: ProxiedDocuments,
     screening: Screening,
     records: Records,
-    rendered: Cache<RenderKey, bytes::Bytes, RenderWeighter>,
+    rendered: Cache<RenderKey, Rendered, RenderWeighter>,
     rendered_reads: CacheMeter,
     transfers: Transfers,
     downloads: Downloads,

@@ -7,13 +7,14 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quick_cache::Weighter;
+use quick_cache::{Equivalent, Weighter};
 
 use super::screening::{Judged, withheld_error};
 use super::source::Route;
 use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::npm::integrity::sha256_hex;
+use crate::npm::packument::Head;
 use crate::npm::{Form, PackageName, Timestamp, render};
 use crate::upstream::Upstream;
 
@@ -46,14 +47,22 @@ pub struct Packument {
     pub is_stale: bool,
     /// What the policy says of it, where it has anything to say.
     pub(super) judged: Option<Arc<Judged>>,
-    revision: String,
     origin: Origin,
 }
 
 #[derive(Debug, Clone)]
 enum Origin {
-    Hosted,
-    Upstream { upstream: Upstream, kept_form: Form },
+    Hosted(Arc<Head>),
+    Upstream { upstream: Upstream, kept_form: Form, revision: String },
+}
+
+/// A packument as bytes for a client.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    /// In the form and coding that were asked for.
+    pub bytes: Bytes,
+    /// As [`Packument::etag`].
+    pub etag: Bytes,
 }
 
 /// What rendered bytes are kept under.
@@ -68,35 +77,76 @@ pub(super) struct RenderKey {
     encoding: Encoding,
 }
 
+/// The same, borrowed: to look something up must cost no copies. The members stand in the same order, or their hashes would
+/// differ.
+#[derive(Debug, Clone, Copy, Hash)]
+struct RenderKeyRef<'a> {
+    name: &'a PackageName,
+    revision: &'a str,
+    selection: &'a str,
+    base: &'a str,
+    form: Form,
+    encoding: Encoding,
+}
+
+impl Equivalent<RenderKey> for RenderKeyRef<'_> {
+    fn equivalent(&self, key: &RenderKey) -> bool {
+        *self.name == key.name
+            && *self.revision == *key.revision
+            && *self.selection == *key.selection
+            && *self.base == *key.base
+            && self.form == key.form
+            && self.encoding == key.encoding
+    }
+}
+
 /// Counts the bytes and a flat sum for the entry itself.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RenderWeighter;
 
-impl Weighter<RenderKey, Bytes> for RenderWeighter {
-    fn weight(&self, key: &RenderKey, bytes: &Bytes) -> u64 {
-        (bytes.len() + key.base.len() + 256) as u64
+impl Weighter<RenderKey, Rendered> for RenderWeighter {
+    fn weight(&self, key: &RenderKey, rendered: &Rendered) -> u64 {
+        (rendered.bytes.len() + key.base.len() + 320) as u64
     }
 }
 
 impl Packument {
-    /// A strong validator over the document, the form and the public URL, without quotes. It is the same for every
-    /// coding, so that a cache that changes the coding keeps it.
-    pub fn etag(&self, base: &str) -> String {
+    /// A strong validator over the document, the form and the public URL, in quotes as it stands in `ETag`. It is the same for
+    /// every coding, so that a cache that changes the coding keeps it.
+    pub fn etag(&self, base: &str) -> Bytes {
         let form = match self.form {
             Form::Full => "full",
             Form::Abbreviated => "abbreviated",
         };
-        let mut text = format!("{RENDERER}\n{}\n{form}\n{base}\n{}", self.name, self.revision);
-        if let Some(selection) = self.selection() {
+        let mut text = format!("{RENDERER}\n{}\n{form}\n{base}\n{}", self.name, self.revision());
+        if !self.selection().is_empty() {
             text.push_str("\nwithout ");
-            text.push_str(selection);
+            text.push_str(self.selection());
         }
-        sha256_hex(text.as_bytes())[..32].to_owned()
+        format!("\"{}\"", &sha256_hex(text.as_bytes())[..32]).into()
     }
 
-    /// The fingerprint of what is offered; `None` where all is.
-    fn selection(&self) -> Option<&str> {
-        self.judged.as_ref().map(|judged| judged.fingerprint.as_str()).filter(|fingerprint| !fingerprint.is_empty())
+    fn revision(&self) -> &str {
+        match &self.origin {
+            Origin::Hosted(head) => &head.revision,
+            Origin::Upstream { revision, .. } => revision,
+        }
+    }
+
+    /// The fingerprint of what is offered; empty where all is.
+    fn selection(&self) -> &str {
+        self.judged.as_ref().map_or("", |judged| &judged.fingerprint)
+    }
+
+    fn key<'a>(&'a self, base: &'a str, encoding: Encoding) -> RenderKeyRef<'a> {
+        RenderKeyRef {
+            name: &self.name,
+            revision: self.revision(),
+            selection: self.selection(),
+            base,
+            form: self.form,
+            encoding,
+        }
     }
 
     /// One line for who is steered to another version than the package's owner tags as `latest`.
@@ -144,55 +194,48 @@ impl Registry {
             if !head.exists {
                 return Err(Error::PackageNotFound(name.clone()));
             }
+            let judged = self.judged_hosted(name, &head.revision).await?;
             let found = Packument {
                 name: name.clone(),
                 form,
                 modified: head.modified,
                 is_stale: false,
                 judged: None,
-                revision: head.revision.clone(),
-                origin: Origin::Hosted,
+                origin: Origin::Hosted(head),
             };
-            return found.judged(self.judged_hosted(name, &head.revision).await?);
+            return found.judged(judged);
         }
         self.authorize(caller, Action::Read, name, &[])?;
         let Route::Upstream(upstream) = self.terms.sources.route(name) else {
             return Err(Error::PackageNotFound(name.clone()));
         };
-        let found = self.datable_document(upstream, name, form).await?;
+        let found = Box::pin(self.datable_document(upstream, name, form)).await?;
         let (kept_form, revision) = (found.document.form, found.document.revision.clone());
-        let judged = self.judged_upstream(upstream, name, kept_form, &revision).await?;
+        let judged = Box::pin(self.judged_upstream(upstream, name, kept_form, &revision)).await?;
         let found = Packument {
             name: name.clone(),
             form,
             modified: found.document.modified,
             is_stale: found.is_stale,
             judged: None,
-            revision,
-            origin: Origin::Upstream { upstream: upstream.clone(), kept_form },
+            origin: Origin::Upstream { upstream: upstream.clone(), kept_form, revision },
         };
         found.judged(judged)
     }
 
-    /// The bytes of a packument for a client. `base` is the public URL without trailing slash.
-    pub async fn render(&self, packument: &Packument, base: &str, encoding: Encoding) -> Result<Bytes, Error> {
-        let mut is_hit = true;
-        let rendered = self.rendered(packument, base, encoding, &mut is_hit).await;
-        self.inner.rendered_reads.read(is_hit);
-        rendered
+    /// The bytes of a packument for a client, if they are in memory. `base` is the public URL without trailing slash.
+    pub fn rendered(&self, packument: &Packument, base: &str, encoding: Encoding) -> Option<Rendered> {
+        let found = self.inner.rendered.get(&packument.key(base, encoding));
+        self.inner.rendered_reads.read(found.is_some());
+        found
     }
 
-    async fn rendered(
-        &self,
-        packument: &Packument,
-        base: &str,
-        encoding: Encoding,
-        is_hit: &mut bool,
-    ) -> Result<Bytes, Error> {
+    /// Makes the bytes of a packument for a client, once for all who want them now, and keeps them in memory.
+    pub async fn render(&self, packument: &Packument, base: &str, encoding: Encoding) -> Result<Rendered, Error> {
         let key = RenderKey {
             name: packument.name.clone(),
-            revision: packument.revision.clone(),
-            selection: packument.selection().unwrap_or_default().to_owned(),
+            revision: packument.revision().to_owned(),
+            selection: packument.selection().to_owned(),
             base: base.into(),
             form: packument.form,
             encoding,
@@ -200,22 +243,24 @@ impl Registry {
         self.inner
             .rendered
             .get_or_insert_async(&key, async {
-                *is_hit = false;
                 if encoding == Encoding::Identity {
-                    return self.render_identity(packument, base).await;
+                    let bytes = self.render_identity(packument, base).await?;
+                    return Ok(Rendered { bytes, etag: packument.etag(base) });
                 }
-                let identity = Box::pin(self.rendered(packument, base, Encoding::Identity, &mut false)).await?;
-                self.off_thread(identity.len(), move || compress(&identity, encoding)).await
+                let identity = Box::pin(self.render(packument, base, Encoding::Identity)).await?;
+                let (bytes, etag) = (identity.bytes, identity.etag);
+                let bytes = self.off_thread(bytes.len(), move || compress(&bytes, encoding)).await?;
+                Ok(Rendered { bytes, etag })
             })
             .await
     }
 
     async fn render_identity(&self, packument: &Packument, base: &str) -> Result<Bytes, Error> {
         let bytes = match &packument.origin {
-            Origin::Hosted => self.hosted_document(&packument.name).await?,
+            Origin::Hosted(_) => self.hosted_document(&packument.name).await?,
             // The bytes are cached under this revision, and an upstream's revision, being a hash, may come back.
-            Origin::Upstream { upstream, kept_form } => {
-                self.proxied_revision(upstream, &packument.name, *kept_form, &packument.revision).await?
+            Origin::Upstream { upstream, kept_form, revision } => {
+                self.proxied_revision(upstream, &packument.name, *kept_form, revision).await?
             }
         };
         let (packument, base) = (packument.clone(), base.to_owned());
@@ -223,7 +268,7 @@ impl Registry {
             let links = render::Links { base: &base, name: &packument.name };
             let judgement = packument.judged.as_ref().map(|judged| &judged.judgement);
             let render = match packument.origin {
-                Origin::Hosted => render::hosted_packument,
+                Origin::Hosted(_) => render::hosted_packument,
                 Origin::Upstream { .. } => render::packument,
             };
             let rendered = match judgement.filter(|judgement| !judgement.withheld.is_empty()) {
@@ -246,8 +291,8 @@ impl Registry {
     /// The stored or kept document itself, as it is now.
     pub(super) async fn document_bytes(&self, packument: &Packument) -> Result<Bytes, Error> {
         match &packument.origin {
-            Origin::Hosted => self.hosted_document(&packument.name).await,
-            Origin::Upstream { upstream, kept_form } => self.proxied_bytes(upstream, &packument.name, *kept_form).await,
+            Origin::Hosted(_) => self.hosted_document(&packument.name).await,
+            Origin::Upstream { upstream, kept_form, .. } => self.proxied_bytes(upstream, &packument.name, *kept_form).await,
         }
     }
 }

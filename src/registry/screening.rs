@@ -142,7 +142,10 @@ impl Registry {
 
     /// Waits for that, which takes a moment after a start.
     pub(super) async fn policy_loaded(&self) {
-        self.inner.screening.loaded.cancelled().await;
+        let loaded = &self.inner.screening.loaded;
+        if !loaded.is_cancelled() {
+            loaded.cancelled().await;
+        }
     }
 
     /// Puts other rules in force. Requests under way end by the old ones.
@@ -243,9 +246,14 @@ impl Registry {
             return Ok(None);
         }
         let id = (Arc::from(""), name.clone());
-        if let Some(judged) = self.still_judged(&id, revision, &policy) {
-            return Ok(Some(judged));
+        match self.still_judged(&id, revision, &policy) {
+            Some(judged) => Ok(Some(judged)),
+            None => Box::pin(self.judge_hosted(id, revision, policy)).await.map(Some),
         }
+    }
+
+    async fn judge_hosted(&self, id: RecordId, revision: &str, policy: Arc<Policy>) -> Result<Arc<Judged>, Error> {
+        let name = &id.1;
         let now = self.inner.clock.now();
         let body = self.hosted_document(name).await?;
         let material = Material::default();
@@ -254,7 +262,7 @@ impl Registry {
         let judgement = self
             .off_thread(body.len(), move || judge(&judged_by, &body, &name, Origin::Hosted, now, &material, &answers))
             .await?;
-        Ok(Some(self.remember_judgement(id, revision, &policy, judgement, now)))
+        Ok(self.remember_judgement(id, revision, &policy, judgement, now))
     }
 
     fn still_judged(&self, id: &RecordId, revision: &str, policy: &Policy) -> Option<Arc<Judged>> {

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::reload::Reload;
 use super::{control, systemd};
 use crate::app::App;
-use crate::http::{HttpService, Peer};
+use crate::http::HttpService;
 
 /// How long a stop waits, when no request is under way any more, for what requests have left to do.
 const LAST_TASKS: Duration = Duration::from_secs(10);
@@ -178,10 +178,8 @@ fn connection(
         if !asks.swap(true, Ordering::Relaxed) {
             notes.notify_one();
         }
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        let service = service.clone();
-        async move { Ok::<_, std::convert::Infallible>(service.call(request).await) }
+        let answer = service.call_from(peer, request.map(Body::new));
+        async move { Ok::<_, std::convert::Infallible>(answer.await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_HEADER_BYTES * 2);

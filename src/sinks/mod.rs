@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::events::{self, Asked, Event, Who};
+use crate::events::{self, Event, Who};
 use crate::npm::PackageName;
 use crate::random;
 use crate::storage::Store;
@@ -169,19 +169,25 @@ impl Sinks {
     pub fn saw_read(&self, package: &PackageName, who: impl Fn() -> Who) {
         for sink in self.sinks.iter() {
             sink.see(Some(package), || {
-                let command = events::asked().and_then(|asked| asked.command.clone());
+                let command = events::asked().and_then(|asked| asked.command);
                 Some(Sight { what: What::Read { package: package.to_string() }, by: who().name, command })
             });
         }
     }
 
     /// The same of a request that failed by our fault. `path` is in our spelling, `message` is what anybody may know of it.
-    pub fn saw_failure(&self, method: &str, path: &str, asked: &Asked, message: impl Fn() -> String) {
+    pub fn saw_failure(
+        &self,
+        method: &str,
+        path: &str,
+        command: impl Fn() -> Option<String>,
+        message: impl Fn() -> String,
+    ) {
         for sink in self.sinks.iter() {
             sink.see(None, || {
                 let area = insights::area_of_request(method, path)?;
                 let what = What::Failed { area, message: message() };
-                Some(Sight { what, by: None, command: asked.command.clone() })
+                Some(Sight { what, by: None, command: command() })
             });
         }
     }

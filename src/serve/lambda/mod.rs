@@ -123,7 +123,7 @@ async fn handle(
     let end = Instant::now() + left;
     let has_leftovers = !app.tasks.is_empty();
     let answered = async {
-        let (head, body) = service.call(request).await.into_parts();
+        let (head, body) = Box::pin(service.call(request)).await.into_parts();
         carry(&app, form, head, body).await
     };
     let Ok(carried) = timeout_at(end, answered).await else {
