@@ -17,7 +17,7 @@ use axum::{Extension, Router};
 use futures::FutureExt as _;
 use http::header::{ALLOW, CONTENT_LENGTH, REFERER, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{HeaderName, Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use hyper::body::Body as _;
 use tower::ServiceExt as _;
 
@@ -34,9 +34,15 @@ use crate::app::App;
 use crate::auth::{Asking, TOKEN_PREFIX};
 use crate::events;
 use crate::metrics::RouteMeter;
+use crate::traces::{self, Span};
 
 /// What npm 7 and newer are doing, such as `publish`.
 const NPM_COMMAND: HeaderName = HeaderName::from_static("npm-command");
+
+/// The trace that the client counts the request to, by W3C's Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Methods that a span is named by; any other one is a client's invention.
+const METHODS: [&str; 9] = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
 
 /// Longer than any address that a client sends.
 const MAX_PATH_BYTES: usize = 4096;
@@ -104,6 +110,7 @@ impl Serving {
         let notes = Notes::default();
         request.extensions_mut().insert(notes.clone());
         let id = RequestId::generate();
+        let span = self.span_of(&request);
         let method = request.method().clone();
         let logged_path = loggable(request.uri().path());
         let prepared = self.prepare(&mut request);
@@ -111,7 +118,8 @@ impl Serving {
         let mut response = match prepared {
             Ok(()) => {
                 let (asked, uri, sinks) = (asked(&request, &id), request.uri().clone(), self.app.sinks.clone());
-                let response = events::within(Arc::clone(&asked), self.answer(request, &id)).await;
+                let answer = events::within(Arc::clone(&asked), self.answer(request, &id));
+                let response = traces::within(&span, answer).await;
                 if response.status().is_server_error() {
                     let message = || format!("status {}, request {id}", response.status().as_u16());
                     sinks.saw_failure(method.as_str(), uri.path(), &asked, message);
@@ -125,9 +133,14 @@ impl Serving {
         let meter = &self.meters[notes.line().unwrap_or(self.meters.len() - 1)];
         meter.answered(status, took);
         self.app.metrics.sent(announced_bytes(&method, &response));
+        let trace = span.trace_id();
+        if span.is_recorded() {
+            tell(span, &method, meter.route(), &response, &id);
+        }
         let duration_ms = took.as_secs_f64() * 1000.0;
         tracing::info!(
             request.id = %id,
+            trace.id = trace.map(tracing::field::display),
             http.method = %method,
             http.path = %logged_path,
             http.route = meter.route(),
@@ -139,6 +152,17 @@ impl Serving {
             "{method} {logged_path} {status}",
         );
         response
+    }
+
+    /// The span of a request. Where nothing is recorded, that is all that is looked at.
+    fn span_of(&self, request: &Request<Body>) -> Span {
+        if !self.app.traces.are_on() {
+            return Span::default();
+        }
+        let mut values = request.headers().get_all(TRACEPARENT).iter();
+        // Who sends two is not to be understood.
+        let value = values.next().filter(|_| values.next().is_none());
+        self.app.traces.request(value.map(HeaderValue::as_bytes))
     }
 
     /// Tells the request where it came from, and gives its path the one spelling.
@@ -253,6 +277,24 @@ impl WithPage for Option<Asked> {
             }),
             Err(error) => error.into(),
         }
+    }
+}
+
+/// Tells the span of a request, at its end, what it was and what came of it: nothing that the client chose.
+fn tell(mut span: Span, method: &Method, route: &'static str, response: &Response, id: &RequestId) {
+    let method = METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER");
+    span.rename(|| if route == NO_LINE { method.to_owned() } else { format!("{method} {route}") });
+    span.set("http.request.method", method);
+    if route != NO_LINE {
+        span.set("http.route", route);
+    }
+    span.set("http.response.status_code", response.status().as_u16());
+    span.set("holdfast.request.id", id.to_string());
+    let code = response.extensions().get::<Code>().map(|code| code.0);
+    if response.status().is_server_error() {
+        span.fail(code.unwrap_or("500"));
+    } else if let Some(code) = code {
+        span.set("error.type", code);
     }
 }
 
