@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::FutureExt as _;
+use futures::future::Either;
 
 use super::Traces;
 use super::export::Outlet;
@@ -95,11 +96,9 @@ pub(super) struct Finished {
     pub(super) has_failed: bool,
 }
 
-/// What the work of a task belongs to.
+/// What the work of a task belongs to, where anything is recorded of it.
 #[derive(Clone)]
 enum Scope {
-    /// To nothing that is recorded.
-    Nothing,
     /// To no request: what [`begin`]s there begins a trace of its own.
     Background(Traces),
     /// To a span.
@@ -194,8 +193,8 @@ impl Span {
         }
     }
 
-    fn scope(&self) -> Scope {
-        self.0.as_ref().map_or(Scope::Nothing, |recording| Scope::Span(recording.place.clone()))
+    fn scope(&self) -> Option<Scope> {
+        self.0.as_ref().map(|recording| Scope::Span(recording.place.clone()))
     }
 }
 
@@ -218,17 +217,25 @@ impl Drop for Recording {
 
 /// Does work as part of a span. A task that the work starts is no part of it: see [`carried_on`].
 pub fn within<F: Future>(span: &Span, work: F) -> impl Future<Output = F::Output> + use<F> {
-    SCOPE.scope(span.scope(), work)
+    scoped(span.scope(), work)
+}
+
+/// Work that belongs to nothing is left as it is: it must not cost a request anything.
+fn scoped<F: Future>(scope: Option<Scope>, work: F) -> impl Future<Output = F::Output> {
+    match scope {
+        Some(scope) => Either::Left(SCOPE.scope(scope, work)),
+        None => Either::Right(work),
+    }
 }
 
 /// Does work that is no request's.
 pub(super) fn in_background<F: Future>(traces: Traces, work: F) -> impl Future<Output = F::Output> {
-    SCOPE.scope(Scope::Background(traces), work)
+    scoped(traces.are_on().then_some(Scope::Background(traces)), work)
 }
 
 /// The same work as part of what the work here is part of: for a task that it goes on in.
 pub fn carried_on<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    SCOPE.scope(SCOPE.try_with(Clone::clone).unwrap_or(Scope::Nothing), work)
+    scoped(SCOPE.try_with(Clone::clone).ok(), work)
 }
 
 /// A span of what the work here is part of, called by both words. Nothing where that is not recorded.
@@ -238,7 +245,7 @@ pub fn child(kind: Kind, what: &str, call: &str) -> Span {
             let (trace, name) = (Arc::clone(&place.trace), format!("{what} {call}"));
             Span::in_trace(trace, Some(place.id), name, kind, Instant::now())
         }
-        Scope::Nothing | Scope::Background(_) => Span::default(),
+        Scope::Background(_) => Span::default(),
     });
     made.unwrap_or_default()
 }
@@ -247,7 +254,7 @@ pub fn child(kind: Kind, what: &str, call: &str) -> Span {
 pub fn begin(kind: Kind, what: &str, call: &str) -> Span {
     let background = SCOPE.try_with(|scope| match scope {
         Scope::Background(traces) => Some(traces.clone()),
-        Scope::Nothing | Scope::Span(_) => None,
+        Scope::Span(_) => None,
     });
     match background.ok().flatten() {
         Some(traces) => traces.first(kind, || format!("{what} {call}")),
