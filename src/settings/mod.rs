@@ -728,8 +728,9 @@ mod tests {
         assert_eq!((told.service_name.as_str(), told.ratio), ("npm", 0.25));
         assert_eq!(told.headers[0].1, "s3cret");
         assert!(!format!("{told:?}").contains("s3cret"));
-        assert_eq!(traces(&[base]).unwrap().ratio, 1.0);
-        assert_eq!(traces(&[base, ("OTEL_TRACES_SAMPLER", "always_off")]).unwrap().ratio, 0.0);
+        let ratio = |environment: &[(&str, &str)]| traces(environment).unwrap().ratio.to_string();
+        assert_eq!(ratio(&[base]), "1");
+        assert_eq!(ratio(&[base, ("OTEL_TRACES_SAMPLER", "always_off")]), "0");
     }
 
     #[test]
