@@ -23,6 +23,7 @@ use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings, UpstreamSettings};
 use crate::sinks::{self, Sinks};
 use crate::storage::{self, Store};
+use crate::traces::{self, Traces};
 use crate::upkeep::{
     AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings,
 };
@@ -51,6 +52,8 @@ pub struct Parts {
     pub idle: Duration,
     /// What is counted and measured.
     pub metrics: Metrics,
+    /// Records what requests do, where it is recorded.
+    pub traces: Traces,
     /// Who may read that.
     pub metrics_readers: Readers,
     /// The settings in force, and how reading them again went.
@@ -185,6 +188,9 @@ pub enum StartError {
     /// The sinks cannot be set up.
     #[error("what happens cannot be told to others")]
     Sinks(#[from] sinks::BuildError),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent")]
+    Traces(#[from] traces::BuildError),
     /// The search index cannot be made.
     #[error("the search index cannot be opened")]
     Search(#[from] search::Error),
@@ -257,6 +263,7 @@ impl App {
             .map_err(StartError::GitHub)?;
         let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
         let sinks = settings.sinks_over(&store, &clock)?;
+        let traces = Traces::new(settings.traces.as_ref(), &clock, &metrics)?;
         let (keeping, is_shared) = (store.clone(), store.is_shared());
         let own = store.clone();
         let registry = Registry::new(registry::Parts {
@@ -287,7 +294,8 @@ impl App {
                 keepers.spawn(keep_recorded(recorder.clone(), stop.clone()));
                 keepers.spawn(keep_counted(registry.clone(), stop.clone()));
                 if !sinks.is_empty() {
-                    keepers.spawn(sinks.clone().keep_delivering(recorder.written(), stop.clone()));
+                    let delivering = sinks.clone().keep_delivering(recorder.written(), stop.clone());
+                    keepers.spawn(traces.in_background(delivering));
                 }
                 if is_shared {
                     keepers.spawn(keep_waivers(registry.clone(), stop.clone()));
@@ -312,6 +320,7 @@ impl App {
             tasks,
             idle: settings.server.idle,
             metrics,
+            traces,
             metrics_readers: settings.metrics_readers.clone(),
             settings: settings_state,
             keepers,
@@ -420,7 +429,7 @@ impl App {
     /// off.
     pub async fn do_upkeep(&self) {
         if let Some(upkeep) = &self.upkeep {
-            upkeep.do_due().await;
+            self.traces.in_background(upkeep.do_due()).await;
         }
         self.registry.index_settled().await;
     }
@@ -428,7 +437,7 @@ impl App {
     /// Does all of it, however long it takes.
     pub async fn do_all_upkeep(&self) {
         if let Some(upkeep) = &self.upkeep {
-            upkeep.do_all().await;
+            self.traces.in_background(upkeep.do_all()).await;
         }
     }
 
@@ -444,5 +453,6 @@ impl App {
         if let Err(error) = self.registry.write_downloads().await {
             tracing::warn!(%error, "the last downloads could not be counted");
         }
+        self.traces.finish().await;
     }
 }

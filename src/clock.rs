@@ -12,6 +12,12 @@ pub struct Clock {
     held_millis: Option<Arc<AtomicI64>>,
 }
 
+/// The time since 1970 by the machine's clock, finer than a [`Timestamp`]: for the log, which tells when things really happened.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 impl Clock {
     /// A clock that stands still until it is moved.
     pub fn held_at(instant: Timestamp) -> Self {
@@ -19,13 +25,10 @@ impl Clock {
     }
 
     /// The current instant.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
         let millis = match &self.held_millis {
             Some(held) => held.load(Ordering::Relaxed),
-            None => SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+            None => i64::try_from(since_1970().as_millis()).unwrap_or(i64::MAX),
         };
         Timestamp::from_millis(millis)
     }

@@ -238,6 +238,43 @@ pub enum Kind {
     Foreign,
 }
 
+impl Kind {
+    /// In a word, for figures and traces: never with anything of the key in it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Packument(_) => "packument",
+            Self::OlderTarball(_) => "older_tarball",
+            Self::Tarball(_) => "tarball",
+            Self::Attestations(_) => "attestations",
+            Self::SetAside(_) => "set_aside",
+            Self::Trust(_) => "trust",
+            Self::CachedPackument => "cached_packument",
+            Self::CachedAbsence => "cached_absence",
+            Self::CachedTarball { .. } => "cached_tarball",
+            Self::Record => "record",
+            Self::User => "user",
+            Self::Token => "token",
+            Self::TokenList => "token_list",
+            Self::Stars => "stars",
+            Self::GitHubAccount => "github_account",
+            Self::SigningKeys => "signing_keys",
+            Self::ShortLived => "short_lived",
+            Self::Event => "event",
+            Self::Downloads => "downloads",
+            Self::Settings => "settings",
+            Self::Waivers => "waivers",
+            Self::Sink => "sink",
+            Self::AdvisoriesPointer => "advisories_pointer",
+            Self::AdvisoriesIndex => "advisories_index",
+            Self::Uploaded => "uploaded",
+            Self::HandedOver => "handed_over",
+            Self::StoreTrial => "store_trial",
+            Self::Derived => "derived",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -28,6 +28,7 @@ pub mod sinks;
 pub mod storage;
 pub mod takeover;
 pub mod telemetry;
+pub mod traces;
 pub mod transfer;
 pub mod upkeep;
 pub mod upstream;

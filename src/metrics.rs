@@ -143,6 +143,9 @@ metrics! {
         "Publish requests: `version`, `metadata`, or the code of the error", Family::default();
     event_lag: Level = "gauge" "holdfast_event_lag_seconds" [],
         "How long the oldest event has been waiting to be delivered", Gauge::default();
+    spans: Counts<1> = "counter" "holdfast_trace_spans_total" ["outcome"],
+        "Spans of traces: `sent`, `refused` by the collector, or `dropped` since there was no room for them or no time",
+        Family::default();
     build: Levels = "gauge" "holdfast_build_info" ["version"],
         "1, with the version that runs", Family::default();
     started: Level = "gauge" "process_start_time_seconds" [],
@@ -275,6 +278,13 @@ impl Metrics {
         self.families.event_lag.set(lag.as_secs_f64());
     }
 
+    /// Spans of traces that came to their end: `sent`, `refused` or `dropped`.
+    pub fn spans(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.families.spans.get_or_create(&[("outcome", outcome.into())]).inc_by(count);
+        }
+    }
+
     /// Which version runs, and since when, in seconds since 1970.
     pub fn started(&self, version: &'static str, seconds: i64) {
         self.families.build.get_or_create(&[("version", version.into())]).set(1.0);
@@ -404,6 +414,7 @@ mod tests {
         metrics.refused("held");
         metrics.sign_in("password", "ok");
         metrics.publish("version");
+        metrics.spans("sent", 1);
         metrics.started("0.1.0", 1);
         let text = metrics.exposition();
         for info in METRICS {

@@ -796,7 +796,7 @@ mod tests {
         assert!(matches!(sign_in(&auth, "ann", "secret").await, Err(Error::WrongPassword)));
         let accept = |code: String, name: &'static str| {
             let auth = auth.clone();
-            async move { auth.accept_invitation(&code, name, "secret".to_owned(), "").await }
+            Box::pin(async move { auth.accept_invitation(&code, name, "secret".to_owned(), "").await })
         };
         let code = auth.invite(Some("ann"), Duration::from_hours(1)).await.unwrap();
         assert!(matches!(accept(code.clone(), "eve").await, Err(Error::NoInvitation)));

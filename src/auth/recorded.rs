@@ -7,6 +7,7 @@ use super::token::{Token, TokenHash, TokenRecord};
 use super::{Auth, Error, ExchangeError};
 use crate::events::{self, Event, Kind, Who};
 use crate::storage;
+use crate::traces;
 
 /// Characters of a name, or of a reason, that are recorded of who was not let in.
 const MAX_TOLD: usize = 200;
@@ -46,7 +47,7 @@ impl Auth {
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let task = self.inner.tasks.spawn(events::carried_on(change));
+        let task = self.inner.tasks.spawn(traces::carried_on(events::carried_on(change)));
         task.await.unwrap_or_else(|error| Err(storage::Error::from(std::io::Error::other(error)).into()))
     }
 

@@ -18,7 +18,7 @@ use axum::{Extension, Router};
 use futures::FutureExt as _;
 use http::header::{ALLOW, CONTENT_LENGTH};
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use hyper::body::Body as _;
 use tower::ServiceExt as _;
 
@@ -36,6 +36,13 @@ use crate::auth::{Asking, TOKEN_PREFIX};
 use crate::events;
 use crate::metrics::RouteMeter;
 use crate::telemetry::{self, Answered};
+use crate::traces::{self, Span};
+
+
+/// The trace that the client counts the request to, by W3C's Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Methods that a span is named by; any other one is a client's invention.
+const METHODS: [&str; 9] = ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"];
 
 /// Longer than any address that a client sends.
 const MAX_PATH_BYTES: usize = 4096;
@@ -111,11 +118,13 @@ impl Serving {
         let started = Instant::now();
         let _under_way = self.app.metrics.request();
         let id = RequestId::generate();
+        let span = self.span_of(&request);
         let (method, asked_uri) = (request.method().clone(), request.uri().clone());
         let (mut response, notes) = match self.prepare(id, peer, &mut request) {
             Ok(notes) => {
                 let uri = request.uri().clone();
-                let response = events::within(notes.for_record(), self.answer(request, id, &notes)).await;
+                let answer = events::within(notes.for_record(), self.answer(request, id, &notes));
+                let response = traces::within(&span, answer).await;
                 if response.status().is_server_error() {
                     let message = || format!("status {}, request {id}", response.status().as_u16());
                     self.app.sinks.saw_failure(method.as_str(), uri.path(), || notes.command(), message);
@@ -130,6 +139,10 @@ impl Serving {
         let meter = &self.meters[notes.and_then(Notes::line).unwrap_or(self.meters.len() - 1)];
         meter.answered(status, took);
         self.app.metrics.sent(announced_bytes(&method, &response));
+        let trace = span.trace_id().map(|trace| trace.to_string());
+        if span.is_recorded() {
+            tell(span, &method, meter.route(), &response, id);
+        }
         telemetry::answered(&Answered {
             id: id.as_str(),
             method: method.as_str(),
@@ -139,9 +152,21 @@ impl Serving {
             code: response.extensions().get::<Code>().map(|code| code.0),
             caller: notes.and_then(Notes::caller),
             address: notes.and_then(|notes| notes.origin().address),
+            trace: trace.as_deref(),
             took,
         });
         response
+    }
+
+    /// The span of a request. Where nothing is recorded, that is all that is looked at.
+    fn span_of(&self, request: &Request<Body>) -> Span {
+        if !self.app.traces.are_on() {
+            return Span::default();
+        }
+        let mut values = request.headers().get_all(TRACEPARENT).iter();
+        // Who sends two is not to be understood.
+        let value = values.next().filter(|_| values.next().is_none());
+        self.app.traces.request(value.map(HeaderValue::as_bytes))
     }
 
     /// Finds out where the request came from, and gives its path the one spelling.
@@ -260,6 +285,24 @@ impl Asked {
             }),
             Err(error) => error.into(),
         }
+    }
+}
+
+/// Tells the span of a request, at its end, what it was and what came of it: nothing that the client chose.
+fn tell(mut span: Span, method: &Method, route: &'static str, response: &Response, id: RequestId) {
+    let method = METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("_OTHER");
+    span.rename(|| if route == NO_LINE { method.to_owned() } else { format!("{method} {route}") });
+    span.set("http.request.method", method);
+    if route != NO_LINE {
+        span.set("http.route", route);
+    }
+    span.set("http.response.status_code", response.status().as_u16());
+    span.set("holdfast.request.id", id.to_string());
+    let code = response.extensions().get::<Code>().map(|code| code.0);
+    if response.status().is_server_error() {
+        span.fail(code.unwrap_or("500"));
+    } else if let Some(code) = code {
+        span.set("error.type", code);
     }
 }
 

@@ -11,6 +11,7 @@ use super::refused::refused;
 use super::respond;
 use crate::app::App;
 use crate::registry::{self, Intake, Published};
+use crate::traces;
 
 /// A document of thousands of versions without readmes.
 const MAX_DOCUMENT_BYTES: usize = 32 * 1024 * 1024;
@@ -48,9 +49,13 @@ pub(super) async fn taken(
 
 async fn receive(intake: Result<Intake, registry::Error>, chunks: &mut Chunks) -> Result<Published, ApiError> {
     let mut intake = intake?;
-    while let Some(chunk) = chunks.next().await? {
-        intake.push(&chunk).await?;
-    }
+    let received = async {
+        while let Some(chunk) = chunks.next().await? {
+            intake.push(&chunk).await?;
+        }
+        Ok::<_, ApiError>(())
+    };
+    traces::step("publish", "receive", received).await?;
     Ok(intake.finish().await?)
 }
 

@@ -48,7 +48,7 @@ impl RequestId {
     }
 }
 
-/// Another number for each number, far from its neighbours' (the finish of SplitMix64), so that ids do not look alike.
+/// Another number for each number, far from its neighbours' (the finish of `SplitMix64`), so that ids do not look alike.
 fn scattered(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -70,6 +70,7 @@ use crate::metrics::{CacheMeter, Metrics};
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
+use crate::traces;
 use downloads::Downloads;
 use hosted::HostedHeads;
 use packument::{RenderKey, RenderWeighter};
@@ -357,7 +358,7 @@ impl Registry {
         &self,
         change: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        self.inner.tasks.spawn(events::carried_on(change)).await.unwrap_or(Err(Error::Interrupted))
+        self.inner.tasks.spawn(traces::carried_on(events::carried_on(change))).await.unwrap_or(Err(Error::Interrupted))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::npm::tarball::{self, Inspection, TarballError};
 use crate::npm::{Digests, DistTag, PackageName, Timestamp, Version, manifest, raw};
 use crate::random;
 use crate::storage::{self, Durability, Existing, Upload};
+use crate::traces;
 
 /// Decoded bytes are handed to the disk in pieces of at least this size.
 const STAGE_BYTES: usize = 256 * 1024;
@@ -158,7 +159,9 @@ impl Intake {
         let document = registry.off_thread(document.len(), move || Document::parse(&document)).await?;
         let attachment = attachment.map_or_else(|| document.tarball_key(), Ok)?;
         let (version, tag, published) = document.new_version(&name, &attachment)?;
-        let action = registry.check_may_publish(&caller, &name, &version, document.other_versions(&version)).await?;
+        let others = document.other_versions(&version);
+        let checked = registry.check_may_publish(&caller, &name, &version, others);
+        let action = traces::step("publish", "check", checked).await?;
         if let Some(id) = &uploaded {
             registry.require_upload(&caller, &name, id).await?;
         }
@@ -168,7 +171,7 @@ impl Intake {
             Some(id) => registry.take_upload(id).await?,
             None => (upload.ok_or(Error::Invalid("the tarball is empty"))?, hasher.finish()),
         };
-        let mut staged = registry.inspect(upload, digests).await?;
+        let mut staged = traces::step("publish", "inspect", registry.inspect(upload, digests)).await?;
         document.check_length(&attachment, staged.digests.size_bytes)?;
         check_hashes(&published, &staged.digests)?;
         if let Some(field) = manifest::disagreement(&published, &staged.inspection.manifest) {
@@ -194,7 +197,8 @@ impl Intake {
             readme,
             tarball_digest: digest,
         };
-        registry.commit_version(&caller, &name, publication, commit_until).await?;
+        let committed = registry.commit_version(&caller, &name, publication, commit_until);
+        traces::step("publish", "commit", committed).await?;
         if let Some(id) = &uploaded {
             registry.discard_upload(id).await;
         }

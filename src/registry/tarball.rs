@@ -28,6 +28,7 @@ use crate::npm::packument::HostedPackument;
 use crate::npm::{Form, Integrity, PackageName, RawObject, Version, render};
 use crate::policy::Origin;
 use crate::storage::{self, Download, Durability, Existing, Follower, Upload};
+use crate::traces;
 use crate::upstream::single_flight::SingleFlight;
 use crate::upstream::{self, Upstream};
 
@@ -463,8 +464,8 @@ impl Registry {
         let registered = Registered { running, key: key.clone() };
         let integrity = expected.integrity;
         let (this, upstream) = (self.clone(), upstream.clone());
-        self.inner.tasks.spawn(async move {
-            let brought = bring_in(body.stream, upload, &integrity, &key).await;
+        self.inner.tasks.spawn(traces::carried_on(async move {
+            let brought = traces::step("tarball", "receive", bring_in(body.stream, upload, &integrity, &key)).await;
             drop(registered);
             drop(ends);
             match brought {
@@ -476,7 +477,7 @@ impl Registry {
                     tracing::warn!(storage.key = %key, cause = %error, "an upstream's tarball was not kept");
                 }
             }
-        });
+        }));
         Ok(Start::Running(transfer))
     }
 }

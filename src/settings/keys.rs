@@ -11,6 +11,7 @@ use url::Url;
 use super::retention::retention;
 use super::rules::rules;
 use super::sinks::SinkDraft;
+use super::traces::TracesDraft;
 use super::{
     AdvisorySource, Auto, DEFAULT_UPSTREAM, GitHub, ReadOnly, RegistrationSetting, Settings, UpstreamSettings,
 };
@@ -56,6 +57,7 @@ pub(super) struct Draft {
     sinks: BTreeMap<String, SinkDraft>,
     metrics_access: MetricsAccess,
     metrics_token: Option<Secret>,
+    traces: TracesDraft,
 }
 
 /// Who may read the figures, before it is known whether there is a token.
@@ -966,6 +968,36 @@ pub static KEYS: &[KeyInfo] = &[
         draft.metrics_token = Some(Secret::new(text(value)?));
         Ok(())
     }),
+    key!(restart
+        "traces.otlp_endpoint",
+        "none",
+        "Where traces are sent: the whole address that takes OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`. Without it, or with an empty one, nothing is recorded. See [monitoring.md](monitoring.md), also for the variables `OTEL_…` that count here.",
+        |draft, _, value| draft.traces.set_endpoint(value)
+    ),
+    key!(secret restart
+        "traces.headers",
+        "none",
+        "Headers that the collector wants, as `name=value` with commas between them, values percent-encoded where they need it: `authorization=Bearer%20…`. Best set by the environment: `HOLDFAST__TRACES__HEADERS` or `OTEL_EXPORTER_OTLP_HEADERS`.",
+        |draft, _, value| draft.traces.set_headers(value)
+    ),
+    key!(restart
+        "traces.ratio",
+        "1",
+        "How many of the traces that begin here are recorded, from 0 to 1. A client's own trace is recorded where the client records it.",
+        |draft, _, value| draft.traces.set_ratio(value)
+    ),
+    key!(restart
+        "traces.service_name",
+        "\"holdfast\"",
+        "What this service is called in traces.",
+        |draft, _, value| draft.traces.set_service_name(value)
+    ),
+    key!(restart
+        "traces.attributes",
+        "[]",
+        "What else is told of this service with its traces, such as `[\"deployment.environment.name=production\"]`.",
+        |draft, _, value| draft.traces.set_attributes(value)
+    ),
 ];
 
 impl Draft {
@@ -1074,6 +1106,7 @@ impl Draft {
         self.finish_github(&mut missing);
         self.finish_issuers(&mut missing);
         self.finish_metrics(&mut missing);
+        self.settings.traces = std::mem::take(&mut self.traces).finish();
         for (name, draft) in std::mem::take(&mut self.sinks) {
             match draft.finish(&name) {
                 Ok(sink) => self.settings.sinks.push(sink),
@@ -1143,7 +1176,7 @@ fn http_url(value: &Value) -> Result<Url, String> {
 }
 
 /// The whole address of something that is asked there, query included.
-fn endpoint_url(value: &Value) -> Result<Url, String> {
+pub(super) fn endpoint_url(value: &Value) -> Result<Url, String> {
     let text = text(value)?;
     let url = text.parse::<Url>().ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host().is_some());
     // Not told what it is: it may be a secret.

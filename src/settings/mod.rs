@@ -12,6 +12,7 @@ mod policy;
 mod retention;
 mod rules;
 mod sinks;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -43,6 +44,7 @@ use crate::registry::{Limits, Redirect, Redirects};
 use crate::secret::Secret;
 use crate::sinks::{BuildError as SinkError, SinkSettings, Sinks};
 use crate::storage::{BucketSettings, Location, Store};
+use crate::traces::Settings as TraceSettings;
 use crate::upstream;
 
 /// The file in the data directory that keeps what was found at the first start. Under `-/`, where no package can be.
@@ -91,6 +93,8 @@ pub struct Settings {
     pub effective: BTreeMap<String, Secret>,
     /// Who may read the figures.
     pub metrics_readers: Readers,
+    /// Where traces are sent, if anywhere.
+    pub traces: Option<TraceSettings>,
 }
 
 /// The listener.
@@ -294,6 +298,7 @@ impl Default for Settings {
             log: Log { level: "info".to_owned(), json: false },
             effective: BTreeMap::new(),
             metrics_readers: Readers::Local,
+            traces: None,
         }
     }
 }
@@ -518,6 +523,7 @@ impl Found {
         }
         // Before our own variables and after the file: who moves here sets ours one after the other.
         layers.extend(older_system::layer(&environment));
+        layers.extend(traces::layer(&environment));
         let unused = older_system::unused(&environment);
         layers.push(Layer::environment(environment));
         layers.push(Layer::flags(&flags.values));
@@ -685,6 +691,62 @@ mod tests {
         assert!(!format!("{:?}", loaded.shown).contains("s3cret"));
         assert!(!format!("{:?}", loaded.settings).contains("s3cret"));
         assert_eq!(loaded.settings.upstreams[0].client.token.as_ref().unwrap().expose(), "s3cret");
+    }
+
+    #[test]
+    fn the_variables_of_opentelemetry_say_where_traces_are_sent() {
+        let traces = |environment: &[(&str, &str)]| load("", environment, &[]).unwrap().settings.traces;
+        let endpoint = |environment: &[(&str, &str)]| traces(environment).map(|traces| traces.endpoint.to_string());
+        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.example:4318");
+        let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector.example/elsewhere");
+        let own = ("HOLDFAST__TRACES__OTLP_ENDPOINT", "https://own.example/v1/traces");
+        for (environment, expected) in [
+            (&[][..], None),
+            (&[base], Some("http://collector.example:4318/v1/traces")),
+            (&[base, whole], Some("http://collector.example/elsewhere")),
+            (&[base, own], Some("https://own.example/v1/traces")),
+            (&[base, ("HOLDFAST__TRACES__OTLP_ENDPOINT", "")], None),
+            (&[base, ("OTEL_SDK_DISABLED", "true")], None),
+            (&[base, ("OTEL_TRACES_EXPORTER", "none")], None),
+            (&[base, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], None),
+            (
+                &[base, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+                Some("http://collector.example:4318/v1/traces"),
+            ),
+            (&[own, ("OTEL_SDK_DISABLED", "true")], Some("https://own.example/v1/traces")),
+        ] {
+            assert_eq!(endpoint(environment).as_deref(), expected, "{environment:?}");
+        }
+        let told = traces(&[
+            base,
+            ("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=s3cret"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=npm,team=web"),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+        ]);
+        let told = told.unwrap();
+        assert_eq!((told.service_name.as_str(), told.ratio), ("npm", 0.25));
+        assert_eq!(told.headers[0].1, "s3cret");
+        assert!(!format!("{told:?}").contains("s3cret"));
+        let ratio = |environment: &[(&str, &str)]| traces(environment).unwrap().ratio.to_string();
+        assert_eq!(ratio(&[base]), "1");
+        assert_eq!(ratio(&[base, ("OTEL_TRACES_SAMPLER", "always_off")]), "0");
+    }
+
+    #[test]
+    fn mistakes_in_traces_are_told_without_what_is_secret() {
+        for (key, value) in [
+            ("HOLDFAST__TRACES__OTLP_ENDPOINT", "collector:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:canary@collector.example"),
+            ("HOLDFAST__TRACES__HEADERS", "canary"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "in valid=canary"),
+            ("HOLDFAST__TRACES__RATIO", "1.5"),
+            ("HOLDFAST__TRACES__ATTRIBUTES", "canary"),
+        ] {
+            let mistakes = load("", &[(key, value)], &[]).unwrap_err();
+            assert_eq!(mistakes.len(), 1, "{key}: {mistakes:?}");
+            assert!(!mistakes[0].to_string().contains("canary"), "{}", mistakes[0]);
+        }
     }
 
     #[test]

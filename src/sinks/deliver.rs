@@ -23,6 +23,7 @@ use crate::npm::{PackageName, Timestamp};
 use crate::random;
 use crate::secret::Secret;
 use crate::storage::{self, Store};
+use crate::traces;
 
 /// How often it is looked for what other processes have recorded, and for what is to be tried again.
 const LOOK: Duration = Duration::from_secs(30);
@@ -400,10 +401,22 @@ impl Sink {
     }
 
     async fn send_unless_stopped(&self, events: &[Event], stop: &CancellationToken) -> Result<(), Failure> {
-        tokio::select! {
+        let mut span = traces::begin(traces::Kind::Client, "sink", "deliver");
+        let sent = tokio::select! {
             sent = self.send(events) => sent,
             () = stop.cancelled() => Err(Failure::Stopped),
+        };
+        if span.is_recorded() {
+            span.set("holdfast.sink", self.name().to_owned());
+            span.set("holdfast.events", events.len());
+            match &sent {
+                Ok(()) => {}
+                Err(Failure::Stopped) => span.fail("stopped"),
+                Err(Failure::Passing { .. }) => span.fail("passing"),
+                Err(Failure::Lasting { .. }) => span.fail("lasting"),
+            }
         }
+        sent
     }
 
     /// Sends events, once.

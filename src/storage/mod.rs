@@ -41,6 +41,7 @@ pub use upload::{FollowError, Follower, Upload};
 
 use crate::keys::Key;
 use crate::metrics::Metrics;
+use crate::traces::{self, Span};
 use bucket::Bucket;
 use fault::Planned;
 use local::{Local, Staged};
@@ -239,7 +240,7 @@ impl Store {
                 Backend::Bucket(bucket) => bucket.snapshot(key).await,
             }
         };
-        measured(self.metrics.as_ref(), "read", work).await
+        measured(self.metrics.as_ref(), "read", Some(key), work).await
     }
 
     /// The object, unless it is in the state that was seen, which a bucket tells in one request that moves no bytes. A
@@ -264,7 +265,7 @@ impl Store {
                 Backend::Bucket(bucket) => bucket.snapshot_unless(key, seen, most_bytes).await,
             }
         };
-        measured(self.metrics.as_ref(), "look", work).await
+        measured(self.metrics.as_ref(), "look", Some(key), work).await
     }
 
     /// Opens an object for streaming.
@@ -279,7 +280,7 @@ impl Store {
                 Backend::Bucket(bucket) => Ok(Download::of_object(bucket.open_object(key).await?)),
             }
         };
-        measured(self.metrics.as_ref(), "open", work).await
+        measured(self.metrics.as_ref(), "open", Some(key), work).await
     }
 
     /// An object's size in bytes, without reading it.
@@ -288,7 +289,7 @@ impl Store {
             Backend::Directory(_) => Ok(self.open_object(key).await?.size_bytes()),
             Backend::Bucket(bucket) => {
                 self.count_read();
-                measured(self.metrics.as_ref(), "size", bucket.size(key)).await
+                measured(self.metrics.as_ref(), "size", Some(key), bucket.size(key)).await
             }
         }
     }
@@ -366,7 +367,7 @@ impl Store {
                 }
             }
         };
-        measured(self.metrics.as_ref(), "write", work).await
+        measured(self.metrics.as_ref(), "write", Some(key), work).await
     }
 
     /// Starts an object that arrives in pieces. It has no key and nobody sees it until [`Upload::keep`].
@@ -420,16 +421,14 @@ impl Store {
     {
         self.may_write()?;
         let guard = self.locks.lock(key).await;
-        let began = Instant::now();
+        let measure = Measure::begin(self.metrics.as_ref(), "update", Some(key));
         let done = self.update_under(guard, key.clone(), known, change).await;
-        if let Some(metrics) = &self.metrics {
-            let outcome = match &done {
-                Ok(_) => "ok",
-                Err(UpdateError::Refused(_)) => "unchanged",
-                Err(UpdateError::Store(error)) => error.outcome(),
-            };
-            metrics.store_call("update", outcome, began.elapsed());
-        }
+        let (outcome, is_answer) = match &done {
+            Ok(_) => ("ok", true),
+            Err(UpdateError::Refused(_)) => ("unchanged", true),
+            Err(UpdateError::Store(error)) => (error.outcome(), false),
+        };
+        measure.end(outcome, is_answer);
         done
     }
 
@@ -493,7 +492,7 @@ impl Store {
                 }
             }
         };
-        measured(self.metrics.as_ref(), "delete", work).await
+        measured(self.metrics.as_ref(), "delete", Some(key), work).await
     }
 
     /// All keys, in no particular order, as a stream with a bounded buffer. Keys written meanwhile may be missing.
@@ -619,7 +618,7 @@ impl Store {
                 Backend::Bucket(bucket) => bucket.probe().await,
             }
         };
-        measured(self.metrics.as_ref(), "probe", work).await
+        measured(self.metrics.as_ref(), "probe", None, work).await
     }
 }
 
@@ -672,17 +671,50 @@ fn faulty_answer<T>(planned: Option<Planned>, done: Result<T, Error>) -> Result<
     }
 }
 
-/// Waits for a call, and counts what came of it.
+/// Waits for a call, and counts and records what came of it.
 async fn measured<T>(
     metrics: Option<&Metrics>,
     call: &'static str,
+    key: Option<&Key>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    let Some(metrics) = metrics else { return work.await };
-    let began = Instant::now();
+    let measure = Measure::begin(metrics, call, key);
     let done = work.await;
-    metrics.store_call(call, done.as_ref().map_or_else(Error::outcome, |_| "ok"), began.elapsed());
+    let is_answer = matches!(done, Ok(_) | Err(Error::NotFound | Error::Exists));
+    measure.end(done.as_ref().map_or_else(Error::outcome, |_| "ok"), is_answer);
     done
+}
+
+/// A call of the store that is under way.
+struct Measure<'a> {
+    metrics: Option<&'a Metrics>,
+    call: &'static str,
+    began: Instant,
+    span: Span,
+}
+
+impl<'a> Measure<'a> {
+    fn begin(metrics: Option<&'a Metrics>, call: &'static str, key: Option<&Key>) -> Self {
+        let mut span = traces::child(traces::Kind::Client, "store", call);
+        if span.is_recorded()
+            && let Some(key) = key
+        {
+            // What a key names may be a secret, so only what kind of object it is.
+            span.set("holdfast.store.object", key.kind().word());
+        }
+        Self { metrics, call, began: Instant::now(), span }
+    }
+
+    /// `is_answer`: the store did as it should, whatever it said.
+    fn end(mut self, outcome: &'static str, is_answer: bool) {
+        if let Some(metrics) = self.metrics {
+            metrics.store_call(self.call, outcome, self.began.elapsed());
+        }
+        self.span.set("holdfast.outcome", outcome);
+        if !is_answer {
+            self.span.fail(outcome);
+        }
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {

@@ -123,7 +123,7 @@ impl Upload {
     /// [`Error::Exists`] with [`Existing::Refuse`] when the key is taken: then it can be kept under another.
     pub async fn keep(&mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {
         let metrics = self.metrics.clone();
-        measured(metrics.as_ref(), "keep", self.kept(key, existing, durability)).await
+        measured(metrics.as_ref(), "keep", Some(key), self.kept(key, existing, durability)).await
     }
 
     async fn kept(&mut self, key: &Key, existing: Existing, durability: Durability) -> Result<(), Error> {

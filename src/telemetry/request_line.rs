@@ -5,9 +5,10 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::{Form, output};
+use crate::clock;
 use crate::npm::Timestamp;
 
 /// Under which the line is filtered by level.
@@ -18,6 +19,8 @@ const TARGET: &str = "holdfast::http";
 pub struct Answered<'a> {
     /// Its id.
     pub id: &'a str,
+    /// The trace that it belongs to, where it is recorded.
+    pub trace: Option<&'a str>,
     /// Its method.
     pub method: &'a str,
     /// Its path, without what is secret in it.
@@ -45,7 +48,7 @@ pub fn answered(request: &Answered) {
     if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         return;
     }
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = clock::since_1970();
     LINE.with_borrow_mut(|line| {
         line.clear();
         write_line(line, request, form, since);
@@ -63,14 +66,18 @@ fn write_line(line: &mut String, request: &Answered, form: Form, since: Duration
 }
 
 fn write_json(line: &mut String, request: &Answered, since: Duration) {
-    let Answered { id, method, path, route, status, code, caller, address, took } = *request;
+    let Answered { id, trace, method, path, route, status, code, caller, address, took } = *request;
     push(line, &["{\"timestamp\":\""]);
     push_instant(line, since);
     push(line, &["\",\"level\":\"INFO\",\"fields\":{\"message\":\"", method, " "]);
     push_escaped(line, path);
     push(line, &[" "]);
     push_number(line, status.into(), 1);
-    push(line, &["\",\"request.id\":\"", id, "\",\"http.method\":\"", method, "\",\"http.path\":\""]);
+    push(line, &["\",\"request.id\":\"", id]);
+    if let Some(trace) = trace {
+        push(line, &["\",\"trace.id\":\"", trace]);
+    }
+    push(line, &["\",\"http.method\":\"", method, "\",\"http.path\":\""]);
     push_escaped(line, path);
     push(line, &["\",\"http.route\":\"", route, "\",\"http.status\":"]);
     push_number(line, status.into(), 1);
@@ -93,16 +100,19 @@ fn write_json(line: &mut String, request: &Answered, since: Duration) {
 
 /// `colours` are those of faint text, the level, names, and their end.
 fn write_text(line: &mut String, request: &Answered, since: Duration, colours: [&str; 4]) {
-    let Answered { id, method, path, route, status, code, caller, address, took } = *request;
+    let Answered { id, trace, method, path, route, status, code, caller, address, took } = *request;
     let [faint, green, italic, end] = colours;
     let name = |line: &mut String, name: &str| push(line, &[" ", italic, name, end, faint, "=", end]);
     push(line, &[faint]);
     push_instant(line, since);
     push(line, &[end, " ", green, " INFO", end, " ", faint, TARGET, end, faint, ":", end, " ", method, " ", path, " "]);
     push_number(line, status.into(), 1);
-    for (field, value) in [("request.id", id), ("http.method", method), ("http.path", path)] {
-        name(line, field);
-        push(line, &[value]);
+    let fields = [("request.id", Some(id)), ("trace.id", trace), ("http.method", Some(method)), ("http.path", Some(path))];
+    for (field, value) in fields {
+        if let Some(value) = value {
+            name(line, field);
+            push(line, &[value]);
+        }
     }
     name(line, "http.route");
     push(line, &["\"", route, "\""]);
@@ -126,7 +136,9 @@ fn write_text(line: &mut String, request: &Answered, since: Duration, colours: [
 }
 
 fn push(line: &mut String, parts: &[&str]) {
-    parts.iter().for_each(|part| line.push_str(part));
+    for part in parts {
+        line.push_str(part);
+    }
 }
 
 /// With at least so many digits.
@@ -198,6 +210,7 @@ mod tests {
     fn request() -> Answered<'static> {
         Answered {
             id: "0123456789abcdef",
+            trace: Some("0af7651916cd43dd8448eb211c80319c"),
             method: "GET",
             path: "/tool",
             route: "/{package}",
@@ -227,6 +240,7 @@ mod tests {
                 "fields": {
                     "message": "GET /tool 404",
                     "request.id": "0123456789abcdef",
+                    "trace.id": "0af7651916cd43dd8448eb211c80319c",
                     "http.method": "GET",
                     "http.path": "/tool",
                     "http.route": "/{package}",
@@ -247,10 +261,10 @@ mod tests {
         assert_eq!(
             line(&request(), Form::Text),
             "2025-11-30T08:01:14.001234Z  INFO holdfast::http: GET /tool 404 request.id=0123456789abcdef \
-             http.method=GET http.path=/tool http.route=\"/{package}\" http.status=404 code=\"package_not_found\" \
+             trace.id=0af7651916cd43dd8448eb211c80319c http.method=GET http.path=/tool http.route=\"/{package}\" http.status=404 code=\"package_not_found\" \
              caller=\"a\\\"n\\\\n\" client.address=127.0.0.1 duration_ms=1.23\n"
         );
-        let bare = Answered { code: None, caller: None, address: None, ..request() };
+        let bare = Answered { trace: None, code: None, caller: None, address: None, ..request() };
         let bare = line(&bare, Form::Coloured);
         assert!(bare.contains("\x1b[32m INFO\x1b[0m") && !bare.contains("caller"), "{bare}");
     }

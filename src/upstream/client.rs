@@ -27,6 +27,7 @@ use crate::causes;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::npm::Timestamp;
+use crate::traces::{self, Span};
 
 const MAX_REDIRECTS: usize = 5;
 
@@ -176,12 +177,26 @@ impl Client {
     /// Asks, follows redirects, and asks again where that may help.
     pub(super) async fn send(&self, request: &Request) -> Result<Answer, Error> {
         let began = Instant::now();
+        let mut span = traces::child(traces::Kind::Client, "upstream", request.method.as_str());
         let answer = self.ask(request).await;
+        let outcome = answer.as_ref().map_or_else(Error::outcome, |_| "ok");
         if let Some(metrics) = &self.metrics {
-            let outcome = answer.as_ref().map_or_else(Error::outcome, |_| "ok");
             metrics.upstream_request(&self.settings.name, outcome, began.elapsed());
         }
+        if span.is_recorded() {
+            self.tell(&mut span, outcome, answer.as_ref().ok());
+        }
         answer
+    }
+
+    /// Tells the span of a request what came of it. Not the address: it is as long as a client wants.
+    fn tell(&self, span: &mut Span, outcome: &'static str, answer: Option<&Answer>) {
+        span.set("holdfast.upstream", self.settings.name.clone());
+        span.set("holdfast.outcome", outcome);
+        match answer {
+            Some(answer) => span.set("http.response.status_code", answer.response.status().as_u16()),
+            None => span.fail(outcome),
+        }
     }
 
     async fn ask(&self, request: &Request) -> Result<Answer, Error> {

@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use crate::traces;
+
 /// The work ended without a result: it panicked, or the program is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the work that was waited for ended without a result")]
@@ -74,7 +76,7 @@ where
             let value = work.await;
             landing.land(value);
         };
-        self.inner.tasks.spawn(task.in_current_span());
+        self.inner.tasks.spawn(traces::carried_on(task.in_current_span()));
         flight
     }
 }

@@ -1,6 +1,7 @@
 //! Secrets are sent through every flow of a server that logs all that our modules have to say. Afterwards none is found in
-//! the log, in what refusals tell, or in the store: there are only hashes, and what is sealed.
+//! the log, in traces, in what refusals tell, or in the store: there are only hashes, and what is sealed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::support::PATIENCE;
 use crate::support::bucket::CREDENTIALS;
 use crate::support::ci::exchange_path;
+use crate::support::collector::Collector;
 use crate::support::github::{GitHub, Mode};
 use crate::support::http::{Answer, Http, document_of_upload, publish_document};
 use crate::support::in_process::files_below;
@@ -340,6 +342,7 @@ async fn by_identity(witness: &mut Witness, issuer: &Issuer) {
 /// Every flow of a server on a directory.
 async fn every_flow(is_json: bool) {
     let (github, issuer, upstream) = (GitHub::start().await, Issuer::start().await, Upstream::with_fixtures());
+    let collector = Collector::start();
     github.add_user("ada");
     github.add_member("acme", "ada", false);
     github.sign_in_as("ada");
@@ -350,8 +353,10 @@ async fn every_flow(is_json: bool) {
         github.api_url(),
         issuer.url(),
     );
-    let server = Settings::upstream(upstream.url())
+    let mut server = Settings::upstream(upstream.url())
         .config(&settings)
+        .env("HOLDFAST__TRACES__OTLP_ENDPOINT", collector.settings().endpoint.as_str())
+        .env("HOLDFAST__TRACES__HEADERS", "x-api-key=canary-of-a-collector")
         .env("HOLDFAST__LOG__LEVEL", "info,holdfast=trace")
         .env("HOLDFAST__GITHUB__CLIENT_SECRET", GitHub::CLIENT_SECRET)
         .env("HOLDFAST__GITHUB__TOKEN", "canary-github-service-token")
@@ -361,9 +366,13 @@ async fn every_flow(is_json: bool) {
         .await;
     github.register_callback(&format!("{}-/github/callback", server.url()));
     let mut witness = Witness::of(&server);
-    for secret in
-        [GitHub::CLIENT_SECRET, "canary-github-service-token", "canary-metrics-token", "canary-upstream-token"]
-    {
+    for secret in [
+        GitHub::CLIENT_SECRET,
+        "canary-github-service-token",
+        "canary-metrics-token",
+        "canary-upstream-token",
+        "canary-of-a-collector",
+    ] {
         witness.keeps(secret);
     }
 
@@ -396,6 +405,16 @@ async fn every_flow(is_json: bool) {
             .any(|seen| seen.headers.get("authorization").is_some_and(|sent| sent == "Bearer canary-upstream-token"))
     );
     witness.finds_nothing(&server);
+    // A stop sends the last spans.
+    server.stop().await;
+    let names: BTreeSet<String> = collector.spans().into_iter().map(|span| span.name).collect();
+    for name in ["PUT /{package}", "POST /-/login/{id}/confirm", "DELETE /-/user/token/{token}", "upstream GET"] {
+        assert!(names.contains(name), "{name} is not in {names:?}");
+    }
+    for batch in collector.batches() {
+        assert_eq!(batch.header("x-api-key"), "canary-of-a-collector");
+        witness.finds_nothing_in("traces", &batch.body);
+    }
 }
 
 #[tokio::test]

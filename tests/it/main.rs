@@ -92,6 +92,7 @@ mod store_calls;
 mod support;
 mod tarball;
 mod tokens;
+mod traces;
 mod transfer;
 mod trust;
 mod trust_refused;

@@ -93,6 +93,7 @@ pub async fn serve_lambda(app: App, stop: impl Future<Output = ()>) -> Result<()
             if timeout(UPKEEP, app.do_upkeep()).await.is_err() {
                 tracing::debug!("upkeep was cut off, and goes on when it is due again");
             }
+            app.traces.flush().await;
             answered
         }
     });

@@ -8,6 +8,7 @@ pub(crate) mod chaos;
 pub(crate) mod ci;
 pub(crate) mod clients;
 pub(crate) mod codebox;
+pub(crate) mod collector;
 pub(crate) mod company;
 pub(crate) mod github;
 pub(crate) mod http;
