@@ -5,15 +5,18 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from . import machine
 from .report import note
+from .servers import ask
 
 MAKE = machine.ROOT / "bench" / "many-objects" / "make"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "holdfast-bench"
 OPTION = ("--data", {"type": Path, "default": CACHE, "help": "where made registries of many packages are kept for the next time"})
 ONCE_SECONDS = 1800
+INDEX_SECONDS = 180
 
 
 def holdfast(cache, packages):
@@ -39,6 +42,16 @@ def clean(folder, *added):
     for name in added:
         for place in (folder / name, folder / "-" / "tarballs" / name):
             shutil.rmtree(place, ignore_errors=True)
+
+
+def wait_for_index(server, packages):
+    """Seconds until search at a Holdfast knows all packages."""
+    began = time.perf_counter()
+    while json.loads(ask(f"{server.url}/-/v1/search?text=package&size=1")[2])["total"] < packages:
+        if time.perf_counter() - began > INDEX_SECONDS:
+            raise RuntimeError(f"search does not know {packages:,} packages after {INDEX_SECONDS} seconds")
+        time.sleep(0.05)
+    return time.perf_counter() - began
 
 
 def verdaccio(cache, packages):
