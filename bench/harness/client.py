@@ -48,6 +48,7 @@ class Asked:
 
     times: list = field(default_factory=list)
     received: int = 0
+    sent: int = 0
     seconds: float = 0.0
 
     @property
@@ -56,7 +57,8 @@ class Asked:
 
     @property
     def megabytes_per_second(self):
-        return self.received / self.seconds / 1e6
+        """Of what came and what was sent."""
+        return (self.received + self.sent) / self.seconds / 1e6
 
     def ms(self, part=0.5):
         return 1000 * percentile(self.times, part)
@@ -66,7 +68,7 @@ class _Connection:
     """One connection: what is still to be sent, and what is still to come."""
 
     def __init__(self, address):
-        self.address = address
+        self.address, self.sent = address, 0
         self.open()
 
     def open(self):
@@ -87,6 +89,7 @@ class _Connection:
                 sent = self.socket.send(self.out[0][:PIECE])
             except BlockingIOError:
                 return
+            self.sent += sent
             self.out[0] = self.out[0][sent:]
             if not self.out[0]:
                 self.out.pop(0)
@@ -191,6 +194,7 @@ def drive(url, requests, connections=1, seconds=None, stop=None, cut=False, good
                     under_way.discard(connection)
         found.seconds = time.perf_counter() - began
         found.received += sum(connection.received for connection in under_way)
+        found.sent = sum(connection.sent for connection in every)
         return found
     finally:
         selector.close()
