@@ -150,7 +150,7 @@ class Holdfast(Server):
 
     def command(self):
         command = [machine.PROGRAM, "serve", "--listen", f"127.0.0.1:{self.port}"]
-        command += ["--store", self.store] if self.store else ["--data", self.data]
+        command += ["--storage", self.store] if self.store else ["--data", self.data]
         return command + (["--upstream", self.upstream] if self.upstream else ["--no-upstream"])
 
     def environment(self):
