@@ -10,7 +10,9 @@ import hashlib
 import io
 import json
 import random
+import struct
 import tarfile
+import zlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -19,25 +21,28 @@ BEGINNING = datetime(2020, 1, 1, tzinfo=timezone.utc)
 ABBREVIATED = "application/vnd.npm.install-v1+json"
 
 
-def tarball(name, version, size=0):
-    """A tarball that npm takes, with `size` bytes in it that do not compress."""
-    manifest = json.dumps({"name": name, "version": version, "main": "index.js"}).encode()
+def tarball(name, version, size=0, written=None):
+    """A tarball that npm takes, with `size` bytes in it that do not compress. `written` is its package.json, if not a short one."""
+    written = written or {"name": name, "version": version, "main": "index.js"}
     packed = io.BytesIO()
     # Bytes that do not compress need no work either: the time of a publish is to be the registry's.
-    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=0 if size else 6, mtime=0) as compressed:
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=0 if size > 100_000 else 6, mtime=0) as compressed:
         with tarfile.open(fileobj=compressed, mode="w|", format=tarfile.USTAR_FORMAT) as archive:
-            contents = {"package/package.json": manifest, "package/index.js": f"module.exports = '{version}'\n".encode()}
+            _add(archive, "package/package.json", _json(written))
+            _add(archive, "package/index.js", f"module.exports = '{version}'\n".encode())
             if size:
-                contents["package/data.bin"] = random.Random(version).randbytes(size)
-            for path, content in contents.items():
-                entry = tarfile.TarInfo(path)
-                entry.size, entry.mtime = len(content), 499162500
-                archive.addfile(entry, io.BytesIO(content))
+                _add(archive, "package/data.bin", random.Random(version).randbytes(size))
     return packed.getvalue()
 
 
-def manifest(name, version, archive, bulk=1500):
-    """A version's manifest as it is published, of about `bulk` bytes."""
+def _add(archive, path, content):
+    entry = tarfile.TarInfo(path)
+    entry.size, entry.mtime = len(content), 499162500
+    archive.addfile(entry, io.BytesIO(content))
+
+
+def written(name, version, bulk=1500):
+    """A package.json whose manifest, once published, has about `bulk` bytes."""
     chance = random.Random(name)
     dependencies = {f"dependency-{chance.randrange(10**6):06}": f"^{chance.randrange(9)}.{chance.randrange(30)}.0" for _ in range(12)}
     dev = {f"dev-{chance.randrange(10**6):06}": f"~{chance.randrange(9)}.{chance.randrange(30)}.{version.count('.')}" for _ in range(12)}
@@ -52,12 +57,23 @@ def manifest(name, version, archive, bulk=1500):
     padding = bulk - len(json.dumps(found)) - 500
     if padding > 0:
         found["config"] = {f"option-{n:04}": hashlib.sha256(f"{name}{n}".encode()).hexdigest() for n in range(padding // 82)}
+    return found
+
+
+def manifest(name, version, archive, bulk=1500):
+    """A version's manifest as it is published, of about `bulk` bytes."""
+    return published(written(name, version, bulk), hashlib.sha512(archive).digest(), hashlib.sha1(archive).hexdigest())
+
+
+def published(found, sha512, shasum):
+    """The manifest that npm makes of a package.json, with the hashes of its tarball: SHA-512 as bytes, SHA-1 in hex."""
+    name, version = found["name"], found["version"]
     return found | {
         "_id": f"{name}@{version}", "_nodeVersion": "20.20.2", "_npmVersion": "11.0.0", "_npmUser": OWNER,
         "_hasShrinkwrap": False, "maintainers": [OWNER],
         "dist": {
-            "integrity": "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode(),
-            "shasum": hashlib.sha1(archive).hexdigest(), "fileCount": 2, "unpackedSize": 200,
+            "integrity": "sha512-" + base64.b64encode(sha512).decode(),
+            "shasum": shasum, "fileCount": 2, "unpackedSize": 200,
         },
     }
 
@@ -130,17 +146,65 @@ class Package:
         index.write_text(json.dumps(known))
 
 
-def publish_body(name, version, archive, bulk=0):
-    """What `npm publish` sends."""
-    file = f"{name}-{version}.tgz"
-    found = manifest(name, version, archive, bulk)
-    found["dist"] = found["dist"] | {"tarball": f"http://localhost/{name}/-/{file}"}
-    return _json({
-        "_id": name, "name": name, "dist-tags": {"latest": version}, "versions": {version: found}, "access": None,
-        "_attachments": {file: {
-            "content_type": "application/octet-stream", "data": base64.b64encode(archive).decode(), "length": len(archive),
-        }},
+def publish_body(name, version, bulk=1000, size=1000):
+    """What `npm publish` sends, of a tarball with `size` bytes that do not compress: some 2 KB of tarball by default."""
+    found = written(name, version, bulk)
+    archive = tarball(name, version, size, found)
+    sha512, shasum = hashlib.sha512(archive).digest(), hashlib.sha1(archive).hexdigest()
+    before, after = _around(found, sha512, shasum, len(archive))
+    return before + base64.b64encode(archive) + after
+
+
+def _around(found, sha512, shasum, length):
+    """What stands before and after the tarball's base64."""
+    name, version = found["name"], found["version"]
+    file = f"{name.rpartition('/')[2]}-{version}.tgz"
+    manifest = published(found, sha512, shasum)
+    manifest["dist"] |= {"tarball": f"http://localhost/{name}/-/{file}"}
+    body = _json({
+        "_id": name, "name": name, "dist-tags": {"latest": version}, "versions": {version: manifest}, "access": None,
+        "_attachments": {file: {"content_type": "application/octet-stream", "length": length, "data": ""}},
     })
+    return body[:-4], body[-4:]
+
+
+class LargePublishes:
+    """Publishes of tarballs of `size` bytes that do not compress, each with a package.json of its own, as registries
+    that look inside want it. All but the last few hundred bytes is made once: the package.json stands at the end.
+    """
+
+    def __init__(self, size):
+        stored = zlib.compressobj(0, zlib.DEFLATED, -15)
+        entries = self._entries({"package/data.bin": random.Random(size).randbytes(size)})
+        # The head of a gzip file without a name or a time, then blocks that end at a whole byte.
+        packed = b"\x1f\x8b\x08" + bytes(6) + b"\xff" + stored.compress(entries) + stored.flush(zlib.Z_FULL_FLUSH)
+        self.unpacked, self.checksum = len(entries), zlib.crc32(entries)
+        self.sha512, self.sha1, self.length = hashlib.sha512(packed), hashlib.sha1(packed), len(packed)
+        whole = len(packed) // 3 * 3
+        self.base64, self.rest = base64.b64encode(memoryview(packed)[:whole]), packed[whole:]
+
+    @staticmethod
+    def _entries(files):
+        archived = io.BytesIO()
+        with tarfile.open(fileobj=archived, mode="w|", format=tarfile.USTAR_FORMAT) as archive:
+            for path, content in files.items():
+                _add(archive, path, content)
+            end = archive.offset
+        # Without the empty blocks that end an archive: they come after the last entry.
+        return archived.getvalue()[:end]
+
+    def body(self, name, version):
+        """The buffers of one publish."""
+        found = written(name, version, 1000)
+        last = self._entries({"package/package.json": _json(found)}) + bytes(1024)
+        stored = zlib.compressobj(0, zlib.DEFLATED, -15)
+        size = (self.unpacked + len(last)) % 2**32
+        end = stored.compress(last) + stored.flush() + struct.pack("<II", zlib.crc32(last, self.checksum), size)
+        sha512, sha1 = self.sha512.copy(), self.sha1.copy()
+        sha512.update(end)
+        sha1.update(end)
+        before, after = _around(found, sha512.digest(), sha1.hexdigest(), self.length + len(end))
+        return [before, self.base64, base64.b64encode(self.rest + end) + after]
 
 
 def _json(value):

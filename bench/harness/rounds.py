@@ -3,6 +3,8 @@
 import statistics
 from dataclasses import asdict, dataclass
 
+from . import servers
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -41,8 +43,14 @@ def written(value):
     return f"{value:.2f}"
 
 
+def ratio(one, other):
+    """How many times the median of the other; `None` where there is no other, or where it did nothing."""
+    return one.median / other.median if one and other and other.median else None
+
+
 def in_turns(contenders, rounds, measure, unit):
     """Measures each contender `rounds` times, A B A B: what the machine does beside it hits all alike.
+    What one of them still does for clients that have gone is waited for.
 
     `contenders` is a dict of a name to whatever `measure` takes and answers with a number. Gives a dict of the name to
     its `Figure`.
@@ -50,5 +58,6 @@ def in_turns(contenders, rounds, measure, unit):
     values = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
+            servers.rest()
             values[name].append(measure(contender))
     return {name: Figure(tuple(found), unit) for name, found in values.items()}

@@ -1,7 +1,9 @@
 """What every scenario does around its measurements: arguments, a folder of its own, the kept result."""
 
 import argparse
+import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -12,15 +14,16 @@ from .report import Report
 RESULTS = machine.ROOT / "bench" / "results"
 
 
-def run(name, doc, measure, needs=("taskset",), arguments=()):
+def run(name, doc, measure, needs=("taskset",), arguments=(), rounds=5, seconds=4):
     """Measures one scenario: `measure(report, folder, options)`.
 
     `doc` is the script's own documentation; its first paragraph tells in the report what was measured. `arguments` are
-    pairs of a name and what `add_argument` takes, beyond those that every scenario has.
+    pairs of a name and what `add_argument` takes, beyond those that every scenario has. `rounds` and `seconds` are the
+    scenario's defaults: so that it takes some three minutes.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turns (5)")
-    parser.add_argument("--seconds", type=int, default=4, help="how long one load lasts (4)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"how often each is measured, in turns ({rounds})")
+    parser.add_argument("--seconds", type=int, default=seconds, help=f"how long one load lasts ({seconds})")
     parser.add_argument("--quick", action="store_true", help="one round of a second: only to see that it works")
     parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json", help="where the result is kept")
     parser.add_argument("--keep", action="store_true", help="leave the folder with data and logs")
@@ -30,6 +33,10 @@ def run(name, doc, measure, needs=("taskset",), arguments=()):
     if options.quick:
         options.rounds, options.seconds = 1, 1
     machine.need(*needs)
+    # What this process itself asks and makes keeps off the servers' core too.
+    os.sched_setaffinity(0, machine.LOAD_CORES)
+    # Ended from outside, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     report = Report(name, " ".join(doc.strip().split("\n\n")[0].split()))
     folder = Path(tempfile.mkdtemp(prefix=f"holdfast-bench-{name}-"))
     try:
