@@ -12,14 +12,14 @@ from .report import Report
 RESULTS = machine.ROOT / "bench" / "results"
 
 
-def run(name, doc, measure, needs=("taskset",), arguments=()):
+def run(name, doc, measure, needs=("taskset",), arguments=(), rounds=5):
     """Measures one scenario: `measure(report, folder, options)`.
 
     `doc` is the script's own documentation; its first paragraph tells in the report what was measured. `arguments` are
     pairs of a name and what `add_argument` takes, beyond those that every scenario has.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turns (5)")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"how often each is measured, in turns ({rounds})")
     parser.add_argument("--seconds", type=int, default=4, help="how long one load lasts (4)")
     parser.add_argument("--quick", action="store_true", help="one round of a second: only to see that it works")
     parser.add_argument("--json", type=Path, default=RESULTS / f"{name}.json", help="where the result is kept")
