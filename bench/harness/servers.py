@@ -239,7 +239,7 @@ http {{
         listen 127.0.0.1:{self.port};
         root {self.www};
         # One file for each form and coding, as a registry's answers differ by them.
-        location ~ ^/[^/]+$ {{
+        location ~ ^/(@[^/]+/)?[^/]+$ {{
             try_files $uri/$form.$coding =404;
             add_header Content-Encoding $content_coding;
             add_header Vary "Accept, Accept-Encoding";
