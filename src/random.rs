@@ -12,7 +12,7 @@ use crate::npm::integrity::hex;
 #[expect(clippy::disallowed_methods, clippy::expect_used, reason = "the one place; see Panics")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the system's random generator works");
+    getrandom::fill(&mut bytes).expect("the system's random generator works");
     bytes
 }
 

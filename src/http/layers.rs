@@ -38,7 +38,6 @@ use crate::metrics::RouteMeter;
 use crate::telemetry::{self, Answered};
 use crate::traces::{self, Span};
 
-
 /// The trace that the client counts the request to, by W3C's Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Methods that a span is named by; any other one is a client's invention.
@@ -317,8 +316,11 @@ fn announced_bytes(method: &Method, response: &Response) -> u64 {
 
 /// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.
 fn loggable(path: &str) -> Cow<'_, str> {
-    let is_plain = |segment: &str| !segment.contains(TOKEN_PREFIX) && !is_before_secret(segment);
-    if path.split('/').all(is_plain) && !path.contains(char::is_control) {
+    // Secrets stand below `/-/`, or are tokens, and these have an underscore.
+    let bytes = path.as_bytes();
+    if !bytes.iter().any(|byte| *byte == b'_' || *byte == b'%' || !byte.is_ascii_graphic())
+        && !bytes.windows(3).any(|part| part == b"/-/")
+    {
         return Cow::Borrowed(path);
     }
     let mut is_token = false;

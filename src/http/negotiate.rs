@@ -1,7 +1,7 @@
 //! What a client wants: which form, which coding, and whether it has it already.
 
-use http::{HeaderMap, HeaderName};
 use http::header::{ACCEPT, ACCEPT_ENCODING, IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::npm::Form;
 use crate::registry::Encoding;
@@ -9,8 +9,7 @@ use crate::registry::Encoding;
 /// The form to serve: the short one only when it is named, with a quality at least that of
 /// `application/json`. Never a 406: yarn classic and deno send the packument's `Accept` with everything.
 pub(super) fn form(headers: &HeaderMap) -> Form {
-    let [short, full] =
-        qualities(headers, &ACCEPT, [Form::Abbreviated.media_type(), Form::Full.media_type()]);
+    let [short, full] = qualities(headers, &ACCEPT, [Form::Abbreviated.media_type(), Form::Full.media_type()]);
     if short > 0 && short >= full { Form::Abbreviated } else { Form::Full }
 }
 
@@ -28,7 +27,7 @@ pub(super) fn encoding(headers: &HeaderMap) -> Encoding {
 /// Whether the client's copy is the current one (RFC 9110, 13.1): the ETag decides where one was sent, the date else.
 pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str, modified_seconds: Option<i64>) -> bool {
     if headers.contains_key(IF_NONE_MATCH) {
-        return items(headers, &IF_NONE_MATCH).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == etag);
+        return items(headers, &IF_NONE_MATCH).any(|tag| tag == b"*" || opaque(tag) == etag.as_bytes());
     }
     let since = headers
         .get(IF_MODIFIED_SINCE)
@@ -39,31 +38,46 @@ pub(super) fn is_unchanged(headers: &HeaderMap, etag: &str, modified_seconds: Op
     matches!((since, modified_seconds), (Some(since), Some(modified)) if modified <= since)
 }
 
+/// A tag without the mark of a weak one and without quotes.
+fn opaque(tag: &[u8]) -> &[u8] {
+    let tag = tag.strip_prefix(b"W/").unwrap_or(tag);
+    tag.strip_prefix(b"\"").and_then(|tag| tag.strip_suffix(b"\"")).unwrap_or(tag)
+}
+
 /// The items of a header that is a list, in however many lines it came.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim)
+fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 /// The best quality of each wanted item in thousandths, 0 when it is not named. Wildcards do not name anything.
 fn qualities<const N: usize>(headers: &HeaderMap, name: &HeaderName, wanted: [&str; N]) -> [u16; N] {
     let mut found = [0; N];
     for item in items(headers, name) {
-        let (value, parameters) = item.split_once(';').unwrap_or((item, ""));
-        let value = value.trim_end();
-        if let Some(at) = wanted.iter().position(|wanted| value.eq_ignore_ascii_case(wanted)) {
+        let end = item.iter().position(|byte| *byte == b';').unwrap_or(item.len());
+        let (value, parameters) = item.split_at(end);
+        let value = value.trim_ascii_end();
+        if let Some(at) = wanted.iter().position(|wanted| value.eq_ignore_ascii_case(wanted.as_bytes())) {
             found[at] = quality(parameters).max(found[at]);
         }
     }
     found
 }
 
-/// What the parameters of an item say of its quality.
-fn quality(parameters: &str) -> u16 {
-    let mut parameters = parameters.split(';').map(str::trim);
-    let q = parameters.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0..=1000")]
-    q.map_or(1000, |q| (q.trim().parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u16)
+/// What the parameters of an item say of its quality, in thousandths: `q=0.8`, with three digits at most behind the point
+/// (RFC 9110, 12.4.2). What cannot be read is none.
+fn quality(parameters: &[u8]) -> u16 {
+    let mut parameters = parameters.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let q = parameters.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));
+    let Some(q) = q.map(<[u8]>::trim_ascii) else { return 1000 };
+    match q {
+        [b'1', ..] => 1000,
+        [b'0', b'.', digits @ ..] | [b'.', digits @ ..] => {
+            let places = digits.iter().take_while(|digit| digit.is_ascii_digit()).zip([100, 10, 1]);
+            places.map(|(digit, worth)| u16::from(digit - b'0') * worth).sum()
+        }
+        _ => 0,
+    }
 }
 
 #[cfg(test)]

@@ -166,7 +166,9 @@ fn is_local_host(host: &str) -> bool {
         _ => host,
     };
     let name = without_port.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name == "127.0.0.1"
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn is_in(networks: &[IpNet], address: IpAddr) -> bool {

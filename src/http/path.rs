@@ -11,7 +11,9 @@ use percent_encoding::percent_decode_str;
 ///
 /// Nothing is decoded for good here; the one decoding happens when a segment becomes a name.
 pub(super) fn canonical(path: &str) -> Cow<'_, str> {
-    if !path.split('/').any(is_bare_scope) {
+    // Most names have no scope, and npm sends scoped ones as one segment.
+    let has_scope = path.bytes().any(|byte| matches!(byte, b'@' | b'%'));
+    if !has_scope || !path.split('/').any(is_bare_scope) {
         return Cow::Borrowed(path);
     }
     let mut output = String::with_capacity(path.len() + 4);

@@ -292,7 +292,9 @@ impl Registry {
     pub(super) async fn document_bytes(&self, packument: &Packument) -> Result<Bytes, Error> {
         match &packument.origin {
             Origin::Hosted(_) => self.hosted_document(&packument.name).await,
-            Origin::Upstream { upstream, kept_form, .. } => self.proxied_bytes(upstream, &packument.name, *kept_form).await,
+            Origin::Upstream { upstream, kept_form, .. } => {
+                self.proxied_bytes(upstream, &packument.name, *kept_form).await
+            }
         }
     }
 }

@@ -5,6 +5,7 @@ mod lambda;
 mod reload;
 pub mod systemd;
 mod tcp;
+mod watched;
 
 pub use lambda::{LambdaError, serve_lambda};
 pub use reload::Reload;

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::reload::Reload;
+use super::watched::{Life, Watched};
 use super::{control, systemd};
 use crate::app::App;
 use crate::http::HttpService;
@@ -173,36 +174,36 @@ fn connection(
     let idle = service.app().idle;
     let has_asked = Arc::new(AtomicBool::new(false));
     let first = Arc::new(Notify::new());
-    let (asks, notes) = (Arc::clone(&has_asked), Arc::clone(&first));
+    let (asks, notes, life) = (Arc::clone(&has_asked), Arc::clone(&first), Life::default());
+    let watched = Watched::new(stream, life.clone());
+    let signs = life.clone();
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        if !asks.swap(true, Ordering::Relaxed) {
+        if !asks.load(Ordering::Relaxed) {
+            asks.store(true, Ordering::Relaxed);
             notes.notify_one();
         }
+        let begun = signs.begin();
         let answer = service.call_from(peer, request.map(Body::new));
-        async move { Ok::<_, std::convert::Infallible>(answer.await) }
+        async move {
+            let answer = answer.await;
+            drop(begun);
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(MAX_HEADER_BYTES * 2);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEADER_BYTES * 2);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(MAX_HEADER_BYTES).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30));
-    let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
+    let connection = builder.serve_connection(TokioIo::new(watched), answer).into_owned();
     async move {
         let mut connection = std::pin::pin!(connection);
-        // The limit on a head begins only when it is known which HTTP is spoken, which a client that sends nothing, or
-        // half of HTTP/2's greeting, never tells.
-        let silence = async {
-            tokio::time::sleep(idle).await;
-            if has_asked.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-        };
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = silence => {
-                tracing::debug!(%peer, "a connection on which nothing was asked is closed");
+            () = life.silence(idle) => {
+                tracing::debug!(%peer, "a connection on which nothing happens is closed");
                 return;
             }
             () = open.stopping.cancelled() => {

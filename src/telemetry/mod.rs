@@ -55,10 +55,8 @@ pub fn start(log: &Log, lines: Lines) -> LogLevel {
     if lines == Lines::Collected {
         output::collect();
     }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(log))
-        .with_writer(|| output::Output)
-        .with_ansi(is_coloured);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter(log)).with_writer(|| output::Output).with_ansi(is_coloured);
     // An error means that a test or an earlier start has set it; then that one stays.
     if log.json {
         let builder = builder.json().with_filter_reloading();

@@ -107,7 +107,8 @@ fn write_text(line: &mut String, request: &Answered, since: Duration, colours: [
     push_instant(line, since);
     push(line, &[end, " ", green, " INFO", end, " ", faint, TARGET, end, faint, ":", end, " ", method, " ", path, " "]);
     push_number(line, status.into(), 1);
-    let fields = [("request.id", Some(id)), ("trace.id", trace), ("http.method", Some(method)), ("http.path", Some(path))];
+    let fields =
+        [("request.id", Some(id)), ("trace.id", trace), ("http.method", Some(method)), ("http.path", Some(path))];
     for (field, value) in fields {
         if let Some(value) = value {
             name(line, field);
