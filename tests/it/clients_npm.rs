@@ -41,21 +41,33 @@ async fn npm_12_can_use_every_command() {
     every_command(NPM_12).await;
 }
 
-/// `npm hook`, which npm 11 has no more.
 #[tokio::test]
-async fn npm_6_8_and_10_can_manage_hooks() {
-    for tool in [NPM_6, NPM_8, NPM_10] {
-        let receiver = Receiver::start();
-        let server = Settings::alone()
-            .env("HOLDFAST__HOOKS__ENABLED", "true")
-            .env("HOLDFAST__HOOKS__ALLOW_PRIVATE", "true")
-            .env("HOLDFAST__HOOKS__ALLOW_HTTP", "true")
-            .start()
-            .await;
-        let Some(npm) = Client::of(tool, &server) else { return };
-        log_in(&npm).await;
-        hooks(&npm, &receiver).await;
-    }
+async fn npm_6_can_manage_hooks() {
+    managing_hooks(NPM_6).await;
+}
+
+#[tokio::test]
+async fn npm_8_can_manage_hooks() {
+    managing_hooks(NPM_8).await;
+}
+
+#[tokio::test]
+async fn npm_10_can_manage_hooks() {
+    managing_hooks(NPM_10).await;
+}
+
+/// `npm hook`, which npm 11 has no more.
+async fn managing_hooks(tool: Tool) {
+    let receiver = Receiver::start();
+    let server = Settings::alone()
+        .env("HOLDFAST__HOOKS__ENABLED", "true")
+        .env("HOLDFAST__HOOKS__ALLOW_PRIVATE", "true")
+        .env("HOLDFAST__HOOKS__ALLOW_HTTP", "true")
+        .start()
+        .await;
+    let Some(npm) = Client::of(tool, &server) else { return };
+    log_in(&npm).await;
+    hooks(&npm, &receiver).await;
 }
 
 async fn hooks(npm: &Client, receiver: &Receiver) {
