@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use ipnet::IpNet;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -15,8 +16,9 @@ use url::Url;
 use crate::auth::{AccessPolicy, Auth, RuleError};
 use crate::clock::Clock;
 use crate::events::Recorder;
+use crate::hooks::{Audience, Hearing, Hooks};
 use crate::metrics::{self, Metrics, Readers};
-use crate::npm::Timestamp;
+use crate::npm::{PackageName, Timestamp};
 use crate::providers;
 use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources, Terms};
 use crate::search::{self, Opened, SearchIndex};
@@ -62,6 +64,8 @@ pub struct Parts {
     keepers: TaskTracker,
     stop: CancellationToken,
     store: Store,
+    /// The registry by the settings in force, for what follows no request.
+    current: watch::Sender<Registry>,
     /// What tasks would do if they could run between requests; nothing where they can.
     upkeep: Option<Arc<Upkeep>>,
 }
@@ -132,6 +136,24 @@ impl SettingsState {
     /// Notes how reading them again went.
     pub fn note_health(&self, change: impl FnOnce(&mut SettingsHealth)) {
         change(&mut self.health.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Whether accounts may be told of packages, by the settings in force.
+struct Listeners(watch::Receiver<Registry>);
+
+impl Audience for Listeners {
+    fn hearing<'a>(
+        &'a self,
+        username: &'a str,
+        since: Timestamp,
+        package: &'a PackageName,
+    ) -> BoxFuture<'a, Result<Hearing, String>> {
+        let registry = self.0.borrow().clone();
+        Box::pin(async move {
+            let hearing = registry.hearing(username, since, package).await;
+            hearing.map_err(|error| format!("what an account may read cannot be found out: {error}"))
+        })
     }
 }
 
@@ -264,6 +286,7 @@ impl App {
         let rules = settings.policy_rules().map_err(StartError::PolicyRules)?;
         let sinks = settings.sinks_over(&store, &clock)?;
         let traces = Traces::new(settings.traces.as_ref(), &clock, &metrics)?;
+        let hooks = Hooks::new(store.clone(), settings.hooks.clone());
         let (keeping, is_shared) = (store.clone(), store.is_shared());
         let own = store.clone();
         let registry = Registry::new(registry::Parts {
@@ -271,6 +294,7 @@ impl App {
             switches: settings.policy.switches.clone(),
             rules,
             recorder: recorder.clone(),
+            hooks: hooks.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
             cache_bytes: settings.cache.memory_bytes,
@@ -278,6 +302,12 @@ impl App {
             store,
             metrics: metrics.clone(),
         });
+        let current = watch::Sender::new(registry.clone());
+        let sinks = if settings.hooks.is_on {
+            sinks.with_hooks(hooks, Arc::new(Listeners(current.subscribe())), recorder.written())?
+        } else {
+            sinks
+        };
         keepers.spawn({
             let (registry, stop) = (registry.clone(), stop.clone());
             // A function lists when it is asked for what is listed.
@@ -326,6 +356,7 @@ impl App {
             keepers,
             stop,
             store: own,
+            current,
             upkeep,
         })))
     }
@@ -368,6 +399,7 @@ impl App {
         registry.set_policy(settings.policy.switches.clone(), rules);
         registry.note_policy_health(|health| health.rules_rejected_since = None);
         self.settings.put_in_force(settings);
+        self.current.send_replace(registry.clone());
         Ok(Self(Arc::new(Parts {
             registry,
             public: Arc::new(public_address(settings)),

@@ -145,6 +145,7 @@ impl Key {
             "downloads" => self.download_part().map(|_| Kind::Downloads),
             "settings" => is_json.then_some(Kind::Settings),
             "sinks" => rest.strip_suffix(".json").map(|_| Kind::Sink),
+            "hooks" => is_json.then_some(Kind::Hooks),
             "advisories" if rest == "current.json" => Some(Kind::AdvisoriesPointer),
             "advisories" => rest.strip_suffix(".index").map(|_| Kind::AdvisoriesIndex),
             "uploads" if rest.starts_with("answer-") => Some(Kind::HandedOver),
@@ -222,6 +223,8 @@ pub enum Kind {
     Waivers,
     /// How far a sink has got, or what it did not take.
     Sink,
+    /// The hooks of accounts, or how far they have been told.
+    Hooks,
     /// Which index of advisories is in force.
     AdvisoriesPointer,
     /// An index of advisories.
@@ -461,6 +464,16 @@ pub fn dead_letter(sink: &str, given_up: Timestamp, id: &str) -> Key {
     Key(format!("-/sinks/{sink}/dead/{instant}-{id}.json"))
 }
 
+/// The hooks that accounts have set up.
+pub fn hooks() -> Key {
+    Key("-/hooks/hooks.json".to_owned())
+}
+
+/// How far the hooks of accounts have been told.
+pub fn told_hooks() -> Key {
+    Key("-/hooks/told.json".to_owned())
+}
+
 /// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone
 /// are one account, as on GitHub.
 pub fn user(name: &str) -> Key {
@@ -671,6 +684,8 @@ mod tests {
                 (recorded_settings(), Kind::Settings),
                 (sink("chat"), Kind::Sink),
                 (dead_letter("chat", Timestamp::from_millis(0), "0a"), Kind::Sink),
+                (hooks(), Kind::Hooks),
+                (told_hooks(), Kind::Hooks),
                 (advisories_pointer(), Kind::AdvisoriesPointer),
                 (advisories_index("0a"), Kind::AdvisoriesIndex),
                 (event_batch(Timestamp::from_millis(0), "0a"), Kind::Event),

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::caller::{Source, User};
 use super::second_factor::SecondFactor;
 use super::tokens::{ListedToken, deleted};
-use super::{Auth, Error, Passwords, read_json, to_json};
+use super::{Auth, Error, Passwords, local_user, read_json, to_json};
 use crate::events::{Event, Kind, Who};
 use crate::keys;
+use crate::npm::Timestamp;
 use crate::storage::{self, Change};
 
 /// npm's own limit for user names.
@@ -79,7 +80,33 @@ pub struct ProfileChange {
     pub fullname: Option<String>,
 }
 
+/// What an account may do when it does not ask itself: there is no token to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// As far as anybody knows, what decisions make of this.
+    Known(User),
+    /// It may not be used here.
+    Barred,
+    /// There is no such account any more.
+    Gone,
+    /// It depends on groups at GitHub, which has said nothing of them lately.
+    Unknown,
+}
+
 impl Auth {
+    /// How an account stands that was there at an instant: one of the same name that was made later is somebody else.
+    pub async fn standing(&self, name: &str, at: Timestamp) -> Result<Standing, Error> {
+        let account = self.account(name).await?;
+        // An instant that cannot be read is none that is later.
+        let is_later = |account: &Account| account.created.parse::<Timestamp>().is_ok_and(|created| created > at);
+        let Some(account) = account.filter(|account| !is_later(account)) else { return Ok(Standing::Gone) };
+        match account.github_id {
+            _ if account.blocked => Ok(Standing::Barred),
+            Some(id) => self.standing_at_github(&account, id).await,
+            None => Ok(Standing::Known(local_user(&account))),
+        }
+    }
+
     /// An account by its name, in any case.
     pub async fn account(&self, name: &str) -> Result<Option<Account>, Error> {
         if check_user_name(name).is_err() {

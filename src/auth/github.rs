@@ -12,6 +12,7 @@ use std::time::Duration;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
+use super::account::{Account, Standing};
 use super::caller::{Groups, HeldToken, Source, User};
 use super::recorded::Way;
 use super::token::{Token, TokenHash, TokenRecord};
@@ -28,6 +29,9 @@ use crate::storage::{Durability, KeyedLocks};
 const REMEMBERED: usize = 10_000;
 /// After GitHub failed, what is known is used for this long before it is asked again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(15);
+
+/// Tokens of one account, the newest, that are looked at for what GitHub said last.
+const MOST_ASKED: usize = 20;
 
 /// How GitHub is used.
 #[derive(Debug, Clone)]
@@ -380,6 +384,37 @@ impl Auth {
                 Ok(Some(account))
             }
         }
+    }
+
+    /// How an account stands, by what GitHub said last when one of its tokens was used. That is good for as long as it is when
+    /// GitHub does not answer, since there is no token here to ask with.
+    pub(super) async fn standing_at_github(&self, account: &Account, id: u64) -> Result<Standing, Error> {
+        let Ok(github) = self.github() else { return Ok(Standing::Barred) };
+        let (now, outage) = (self.inner.clock.now(), millis(github.settings.outage));
+        let tokens = self.tokens_of(&account.name).await?;
+        let sealed = tokens.iter().filter_map(|token| token.record.github.as_ref()).filter(|sealed| sealed.id == id);
+        let hashes: BTreeSet<&str> = sealed.map(|sealed| sealed.hash.as_str()).take(MOST_ASKED).collect();
+        let mut latest: Option<Arc<GitHubAccount>> = None;
+        for hash in hashes.into_iter().filter_map(TokenHash::parse) {
+            let known = match self.last_known(github, &hash).await {
+                Err(Error::Blocked) => return Ok(Standing::Barred),
+                known => known?.filter(|known| known.id == id && is_within(known.checked_at, outage, now)),
+            };
+            if let Some(known) = known
+                && latest.as_ref().is_none_or(|latest| latest.checked_at < known.checked_at)
+            {
+                latest = Some(known);
+            }
+        }
+        Ok(match latest {
+            Some(known) if github.admits(&known) => Standing::Known(User {
+                source: Source::GitHub,
+                groups: Arc::clone(&known.groups),
+                ..User::local(&account.name, &account.email)
+            }),
+            Some(_) => Standing::Barred,
+            None => Standing::Unknown,
+        })
     }
 
     /// Forgets what was remembered of all accounts of GitHub, for an account here has changed.

@@ -40,7 +40,7 @@ pub use crate::providers::Member;
 pub use access_policy::{
     AccessPolicy, AccessPolicySettings, Action, Decision, Reason, Refusal, Rule, RuleError, Verdict,
 };
-pub use account::{Account, ProfileChange};
+pub use account::{Account, ProfileChange, Standing};
 pub use caller::{Author, Caller, Grant, Groups, OneTimeCode, Source, TokenScope, User, Workflow};
 pub use github::{GitHubSettings, GroupNeeds};
 pub use import::{Imported, NotImported, read_htpasswd};

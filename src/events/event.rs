@@ -67,6 +67,12 @@ kinds! {
     TokenCreate = "token.create",
     /// A token was revoked.
     TokenRevoke = "token.revoke",
+    /// An account wants to be told of packages by a hook (`npm hook add`).
+    HookAdd = "hook.add",
+    /// A hook was pointed to another address.
+    HookUpdate = "hook.update",
+    /// A hook was removed.
+    HookRemove = "hook.remove",
     /// An account was made.
     UserCreate = "user.create",
     /// An account, its password or its second factor was changed.

@@ -34,6 +34,16 @@ impl Position {
         Self { upto_millis: instant.as_millis(), read: BTreeSet::new() }
     }
 
+    /// Whether it is before an instant: something of that time may not have been read.
+    pub fn is_before(&self, instant: Timestamp) -> bool {
+        self.upto_millis < instant.as_millis()
+    }
+
+    /// Whether a batch was dealt with.
+    pub fn has_passed(&self, batch: &Key) -> bool {
+        *batch < self.start() || self.read.contains(batch.as_str())
+    }
+
     /// Where to look from.
     fn start(&self) -> Key {
         let late = i64::try_from(LATE.as_millis()).unwrap_or(i64::MAX);

@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode};
 
 use super::request_id::RequestId;
 use crate::auth::{self, Action, Refusal};
+use crate::hooks;
 use crate::npm::packument::EditError;
 use crate::policy::{Cause, Withheld, one_line};
 use crate::registry::{Challenge, Error, Refused};
@@ -124,6 +125,11 @@ kinds! {
     ISSUER_UNAVAILABLE = "issuer_unavailable", SERVICE_UNAVAILABLE, "The issuer of the identity token does not answer: try again in a moment.";
     TRUSTED_ALREADY = "trusted_already", CONFLICT, "The package trusts this workflow already.";
     NO_TRUST = "no_trust", NOT_FOUND, "The package trusts no workflow under this id.";
+    HOOKS_OFF = "hooks_off", FORBIDDEN, "Accounts have no hooks here: whoever runs this registry can set `hooks.enabled = true`, or have places told by sinks (docs/sinks.md).";
+    HOOK_NOT_FOUND = "hook_not_found", NOT_FOUND, "You have no hook under this id: `npm hook ls` shows all.";
+    BAD_HOOK = "bad_hook", BAD_REQUEST, "The hook cannot be set up so.";
+    HOOK_ENDPOINT = "hook_endpoint", FORBIDDEN, "This registry sends nothing to such an address: it has to be https, of the public internet unless `hooks.allow_private` says otherwise, and without a name and a password in it.";
+    TOO_MANY_HOOKS = "too_many_hooks", FORBIDDEN, "There are as many hooks as there may be: remove one.";
     MANAGED_ELSEWHERE = "managed_elsewhere", FORBIDDEN, "This cannot be changed from here.";
     NOT_IN_DIRECTORY = "not_in_directory", NOT_FOUND, "GitHub shows you no such organisation or team.";
     NOT_ALLOWED = "not_allowed", FORBIDDEN, "The rules of this registry do not let you do this.";
@@ -483,11 +489,36 @@ impl From<Error> for ApiError {
                 format!("The stored document of `{name}` has too many old tarballs in it to be served: whoever runs this registry has to run `holdfast import codebox`."),
             )
             .because(error),
+            Error::HooksOff => Self::new(&HOOKS_OFF),
+            Error::Hook(error) => hook(error),
             Error::AdministratorsOnly => Self::new(&ADMINISTRATORS_ONLY),
             Error::ReadOnly => Self::new(&READ_ONLY),
             Error::Search(error) => Self::new(&INTERNAL).because(error),
             Error::Interrupted | Error::Superseded => Self::new(&STORAGE_UNAVAILABLE).retry_after(None).because(error),
         }
+    }
+}
+
+fn hook(error: hooks::Error) -> ApiError {
+    match error {
+        hooks::Error::NotFound => ApiError::new(&HOOK_NOT_FOUND),
+        hooks::Error::Bad(why) => ApiError::saying(&BAD_HOOK, sentence(&why)),
+        hooks::Error::BadEndpoint(why) => ApiError::saying(
+            &HOOK_ENDPOINT,
+            format!("This registry sends nothing to such an address: the address of a hook {why}."),
+        ),
+        hooks::Error::TooMany(most) => ApiError::saying(
+            &TOO_MANY_HOOKS,
+            format!("You have {most} hooks, as many as an account may have: remove one with `npm hook rm`."),
+        ),
+        hooks::Error::Full(most) => ApiError::saying(
+            &TOO_MANY_HOOKS,
+            format!(
+                "There are {most} hooks, as many as may be: whoever runs this registry can set `hooks.total` higher."
+            ),
+        ),
+        hooks::Error::Store(error) => storage_error(error),
+        hooks::Error::Damaged => ApiError::new(&DAMAGED).because(hooks::Error::Damaged),
     }
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod extract;
 mod health;
+mod hooks;
 mod invitation;
 mod layers;
 mod login;

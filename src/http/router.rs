@@ -16,8 +16,9 @@ use super::error::ApiError;
 use super::extract::{Identity, Package};
 use super::notes::Notes;
 use super::{
-    access, attestations, audit, browser, device, dist_tags, downloads, events, health, invitation, login, metrics,
-    oidc, owners, packument, policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads, web,
+    access, attestations, audit, browser, device, dist_tags, downloads, events, health, hooks, invitation, login,
+    metrics, oidc, owners, packument, policy, profile, publish, search, stars, tarball, teams, tokens, trust, uploads,
+    web,
 };
 use crate::app::App;
 
@@ -160,6 +161,12 @@ pub fn routes() -> Routes {
         .put("/-/user/v1/star", Accounts, stars::add)
         .delete("/-/user/v1/star", Accounts, stars::remove)
         .get("/-/user/{user}/stars", Readers, stars::of_user)
+        // Hooks.
+        .get("/-/npm/v1/hooks", Accounts, hooks::list)
+        .post("/-/npm/v1/hooks/hook", Accounts, hooks::add)
+        .get("/-/npm/v1/hooks/hook/{id}", Accounts, hooks::get)
+        .put("/-/npm/v1/hooks/hook/{id}", Accounts, hooks::update)
+        .delete("/-/npm/v1/hooks/hook/{id}", Accounts, hooks::remove)
         // Accounts.
         .get("/-/whoami", Accounts, profile::whoami)
         .get("/-/npm/v1/user", Accounts, profile::get)

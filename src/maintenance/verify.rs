@@ -226,6 +226,7 @@ impl Verifier<'_> {
             | Kind::Downloads
             | Kind::Settings
             | Kind::Sink
+            | Kind::Hooks
             | Kind::AdvisoriesPointer => self.parses::<IgnoredAny>(key).await,
         }
     }

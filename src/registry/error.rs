@@ -1,6 +1,7 @@
 //! What can go wrong in a registry, in its own terms. `http/error.rs` says how each is told to the caller.
 
 use crate::auth::{self, Action, Refusal};
+use crate::hooks;
 use crate::npm::dist_tag::DistTagError;
 use crate::npm::name::NameError;
 use crate::npm::packument::EditError;
@@ -171,6 +172,12 @@ pub enum Error {
     /// A stored document is too large to be read while others wait.
     #[error("the stored document of {0} is too large")]
     DocumentTooLarge(PackageName),
+    /// Accounts have no hooks here.
+    #[error("hooks are off")]
+    HooksOff,
+    /// A hook could not be set up, found or removed.
+    #[error("a hook was refused")]
+    Hook(#[from] hooks::Error),
     /// It is for administrators.
     #[error("the caller is no administrator")]
     AdministratorsOnly,

@@ -12,6 +12,7 @@ mod downloads;
 mod error;
 mod explain;
 mod history;
+mod hooks;
 mod hosted;
 mod identity;
 mod metadata;
@@ -47,6 +48,7 @@ pub use downloads::{DownloadCounts, MAX_PACKAGES};
 pub use error::{Challenge, Error, Refused};
 pub use explain::{Checked, MAX_CHECKED};
 pub use history::{EventPage, MAX_EVENTS};
+pub use hooks::{HookWish, ListedHook};
 pub use mirror::{Mirrored, WantedVersion};
 pub use packument::{Encoding, Packument, Rendered};
 pub use proxied::kept_body;
@@ -66,6 +68,7 @@ pub use crate::upstream::AuditPath;
 use crate::auth::{AccessPolicy, Action, Auth, Author, Caller, Decision};
 use crate::clock::Clock;
 use crate::events::{self, Recorder};
+use crate::hooks::Hooks;
 use crate::metrics::{CacheMeter, Metrics};
 use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
@@ -124,6 +127,8 @@ pub struct Parts {
     pub rules: Vec<crate::policy::Rule>,
     /// The record of what happens.
     pub recorder: Recorder,
+    /// What accounts want to be told of.
+    pub hooks: Hooks,
     /// The time.
     pub clock: Clock,
     /// Work that outlives a request.
@@ -148,6 +153,7 @@ pub struct Registry {
 struct Inner {
     store: Store,
     recorder: Recorder,
+    hooks: Hooks,
     clock: Clock,
     tasks: TaskTracker,
     heads: HostedHeads,
@@ -178,7 +184,8 @@ struct Probe {
 impl Registry {
     /// Puts the parts together. Reads nothing.
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, terms, switches, rules, recorder, clock, tasks, cache_bytes, search, metrics } = parts;
+        let Parts { store, terms, switches, rules, recorder, hooks, clock, tasks, cache_bytes, search, metrics } =
+            parts;
         let waivers = WaiverBook::new(store.clone(), clock.clone(), recorder.clone());
         Self {
             inner: Arc::new(Inner {
@@ -196,6 +203,7 @@ impl Registry {
                 last_probe: tokio::sync::Mutex::default(),
                 store,
                 recorder,
+                hooks,
                 clock,
                 tasks,
             }),

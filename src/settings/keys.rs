@@ -17,6 +17,7 @@ use super::{
 };
 use crate::advisories::Severity;
 use crate::auth::{IssuerKind, IssuerSettings, Registration};
+use crate::hooks;
 use crate::metrics::{Readers, ReadingToken};
 use crate::npm::Pattern;
 use crate::policy::{Control, UpstreamSwitches};
@@ -927,6 +928,59 @@ pub static KEYS: &[KeyInfo] = &[
         "Whether the address may be `http` although it is not this machine: whoever is on the line reads along.",
         |draft, name, value| {
             draft.sink(name)?.allow_http = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(restart
+        "hooks.enabled",
+        "false",
+        "Whether accounts may have hooks (`npm hook` of npm 6 to 10): this server then sends requests to addresses that they choose. See [sinks.md](sinks.md#hooks-of-accounts).",
+        |draft, _, value| {
+            draft.settings.hooks.is_on = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(restart "hooks.per_account", "20", "How many hooks an account may have.", |draft, _, value| {
+        draft.settings.hooks.per_account = positive(value)?.min(hooks::MAX_TOTAL);
+        Ok(())
+    }),
+    key!(restart "hooks.total", "500", "How many hooks there may be in all; 2,000 at most.", |draft, _, value| {
+        draft.settings.hooks.total = positive(value)?.min(hooks::MAX_TOTAL);
+        Ok(())
+    }),
+    key!(restart
+        "hooks.allow_private",
+        "false",
+        "Whether a hook's address may be one of a private network, this machine's own included: whoever has an account can then have this server send requests there.",
+        |draft, _, value| {
+            draft.settings.hooks.allow_private = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(restart
+        "hooks.allow_http",
+        "false",
+        "Whether a hook's address may be `http`: whoever is on the line reads along.",
+        |draft, _, value| {
+            draft.settings.hooks.allow_http = boolean(value)?;
+            Ok(())
+        }
+    ),
+    key!(restart
+        "hooks.timeout_seconds",
+        "10",
+        "How long one request of a hook may take, its answer included.",
+        |draft, _, value| {
+            draft.settings.hooks.timeout = Duration::from_secs(bytes(value)?.clamp(1, 120));
+            Ok(())
+        }
+    ),
+    key!(restart
+        "hooks.tries",
+        "20",
+        "After how many failures in a row a hook is off. Pauses double from a second to an hour: 20 tries take about nine hours.",
+        |draft, _, value| {
+            draft.settings.hooks.tries = u32::try_from(positive(value)?).unwrap_or(u32::MAX);
             Ok(())
         }
     ),

@@ -36,6 +36,7 @@ use crate::auth::{
     Registration, Rule, RuleError,
 };
 use crate::clock::Clock;
+use crate::hooks::Settings as HookSettings;
 use crate::maintenance::Retention;
 use crate::metrics::Readers;
 use crate::npm::{Pattern, publish_body, tarball};
@@ -87,6 +88,8 @@ pub struct Settings {
     pub retention: Vec<Retention>,
     /// Where what happens is told.
     pub sinks: Vec<SinkSettings>,
+    /// Whether accounts may have hooks.
+    pub hooks: HookSettings,
     /// Logs.
     pub log: Log,
     /// Every key that is set with its value as text: to tell whether it is another one.
@@ -295,6 +298,7 @@ impl Default for Settings {
             advisories: AdvisorySettings::default(),
             retention: Vec::new(),
             sinks: Vec::new(),
+            hooks: HookSettings::default(),
             log: Log { level: "info".to_owned(), json: false },
             effective: BTreeMap::new(),
             metrics_readers: Readers::Local,

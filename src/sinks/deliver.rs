@@ -26,11 +26,11 @@ use crate::storage::{self, Store};
 use crate::traces;
 
 /// How often it is looked for what other processes have recorded, and for what is to be tried again.
-const LOOK: Duration = Duration::from_secs(30);
+pub(super) const LOOK: Duration = Duration::from_secs(30);
 /// How soon another process's turn is looked after: it takes moments as a rule.
-const TURN: Duration = Duration::from_secs(2);
+pub(super) const TURN: Duration = Duration::from_secs(2);
 /// Batches of the record that are listed at once.
-const BATCHES: usize = 16;
+pub(super) const BATCHES: usize = 16;
 /// Batches without an event for the sink after which it is written down that they were read.
 const PASSED: usize = 256;
 /// Lines of one message to people.
@@ -75,8 +75,31 @@ impl std::fmt::Debug for Sink {
 pub(super) enum Rest {
     /// When something is recorded, or after a while.
     UntilRecorded,
+    /// When something is recorded, or after so long.
+    UntilRecordedOr(Duration),
     /// Not before so long.
     For(Duration),
+}
+
+/// Delivers until told to stop: when something is recorded, as `recorded` tells, or when it is time again.
+pub(super) async fn repeatedly<F: Future<Output = Rest>>(
+    mut recorded: watch::Receiver<()>,
+    stop: &CancellationToken,
+    deliver: impl Fn() -> F,
+) {
+    while !stop.is_cancelled() {
+        recorded.mark_unchanged();
+        let (pause, is_idle) = match deliver().await {
+            Rest::UntilRecorded => (LOOK, true),
+            Rest::UntilRecordedOr(pause) => (pause.min(LOOK), true),
+            Rest::For(pause) => (pause, false),
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(()) = recorded.changed(), if is_idle => {}
+            () = stop.cancelled() => {}
+        }
+    }
 }
 
 /// Why a delivery stopped before all was delivered.
@@ -119,7 +142,7 @@ impl Sink {
             credentials,
             documents,
             record: Record::new(store.clone()),
-            book: Book::new(store.clone(), &settings.name, &holder, settings.timeout),
+            book: Book::new(store.clone(), keys::sink(&settings.name), &holder, settings.timeout),
             since: clock.now(),
             seen: matches!(settings.kind, SinkKind::Insights { .. }).then(Seen::default),
             delivering: Mutex::default(),
@@ -146,20 +169,8 @@ impl Sink {
         }
     }
 
-    pub(super) async fn keep_delivering(&self, mut recorded: watch::Receiver<()>, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            recorded.mark_unchanged();
-            let rest = self.deliver(stop).await;
-            let (pause, is_idle) = match rest {
-                Rest::UntilRecorded => (LOOK, true),
-                Rest::For(pause) => (pause, false),
-            };
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                Ok(()) = recorded.changed(), if is_idle => {}
-                () = stop.cancelled() => {}
-            }
-        }
+    pub(super) async fn keep_delivering(&self, recorded: watch::Receiver<()>, stop: &CancellationToken) {
+        repeatedly(recorded, stop, || self.deliver(stop)).await;
     }
 
     /// Delivers what there is. When told to stop, what is under way is broken off and told again the next time.
@@ -217,7 +228,7 @@ impl Sink {
         // Looking costs less than taking the turn, which writes.
         if let Some(state) = self.book.read().await? {
             let turn = state.turn(&self.holder, self.clock.now());
-            let is_read = self.look_ahead(&state.position).await?.is_none();
+            let is_read = self.look_ahead(&state.cursor.position).await?.is_none();
             if turn != Turn::Ours {
                 return Ok(self.rest(turn));
             }
@@ -243,11 +254,11 @@ impl Sink {
             Err(Halt::Stopped) => Ok(Rest::For(TURN)),
             Err(Halt::Later) => {
                 let rest = self.rest(state.turn(&self.holder, self.clock.now()));
-                let error = state.last_error.unwrap_or_default();
+                let error = state.tries.last_error.unwrap_or_default();
                 tracing::warn!(
                     sink.name = self.name(),
                     error,
-                    failures = state.failures,
+                    failures = state.tries.failures,
                     "a delivery failed: it is tried again"
                 );
                 Ok(rest)
@@ -256,15 +267,8 @@ impl Sink {
         }
     }
 
-    /// How long to wait for a turn. Not much longer than that, and now and then it is looked what has become of it.
     fn rest(&self, turn: Turn) -> Rest {
-        let (until, most) = match turn {
-            Turn::Ours => return Rest::UntilRecorded,
-            Turn::Others(until) => (until, TURN),
-            Turn::NotBefore(next) => (next, LOOK),
-        };
-        let millis = until.as_millis().saturating_sub(self.clock.now().as_millis());
-        Rest::For(Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(most))
+        rest(turn, self.clock.now())
     }
 
     /// When the oldest batch that was not read was written.
@@ -282,7 +286,7 @@ impl Sink {
         }
         let mut passed = 0;
         loop {
-            let batches = self.record.batches_after(&state.position, BATCHES).await?;
+            let batches = self.record.batches_after(&state.cursor.position, BATCHES).await?;
             if batches.is_empty() {
                 return Ok(());
             }
@@ -305,17 +309,17 @@ impl Sink {
     async fn deliver_batch(&self, batch: &Key, state: &mut State, stop: &CancellationToken) -> Result<bool, Halt> {
         let mut events = self.record.batch(batch).await?;
         events.retain(|event| self.is_told(event, state.since));
-        let mut done = state.done_of(batch).min(events.len());
+        let mut done = state.cursor.done_of(batch).min(events.len());
         while done < events.len() {
             let end = (done + self.at_once()).min(events.len());
             self.deliver_some(&events[done..end], state, stop).await?;
             done = end;
-            state.begin(batch, done);
+            state.cursor.begin(batch, done);
             if state.must_be_saved(self.clock.now()) {
                 self.save(state).await?;
             }
         }
-        state.pass(batch);
+        state.cursor.pass(batch);
         Ok(!events.is_empty())
     }
 
@@ -339,7 +343,8 @@ impl Sink {
             return Err(Halt::Later);
         }
         tracing::error!(sink.name = self.name(), %failure, events = events.len(), "events were given up and put aside");
-        Ok(self.book.bury(events, &failure, now).await?)
+        let letter = DeadLetter { at: now, error: failure.to_string(), events: events.to_vec() };
+        Ok(self.book.bury(&keys::dead_letter(self.name(), now, &random::id()), &letter).await?)
     }
 
     /// Tries each dead letter once. The first one that fails for now ends that; those that are refused stay where they are.
@@ -358,7 +363,7 @@ impl Sink {
                 }
                 Err(Failure::Stopped) => return Err(Halt::Stopped),
                 Err(failure) => {
-                    state.last_error = Some(failure.to_string());
+                    state.tries.last_error = Some(failure.to_string());
                     if matches!(failure, Failure::Passing { .. }) {
                         break;
                     }
@@ -478,7 +483,8 @@ impl Sink {
         let document = self.documents.public(name).await.map_err(|error| unreadable(&error))?;
         let document = document.and_then(|bytes| serde_json::from_slice::<Box<RawValue>>(&bytes).ok());
         let document = document.as_deref().unwrap_or(RawValue::NULL);
-        let message = |change| npm_hook::message(event, change, document, self.name(), secret);
+        let hook = npm_hook::Signing { kind: "package", owner: self.name(), secret };
+        let message = |change| npm_hook::message(event, change, document, &hook);
         changes.into_iter().map(message).collect()
     }
 
@@ -519,7 +525,7 @@ impl Sink {
     pub(super) async fn status(&self) -> Result<Status, BookError> {
         let state = self.book.read().await?;
         let waiting = match &state {
-            Some(state) => self.look_ahead(&state.position).await?,
+            Some(state) => self.look_ahead(&state.cursor.position).await?,
             None => None,
         };
         let mut listed = self.store.list_folder(&keys::dead_letters(self.name()));
@@ -536,15 +542,25 @@ impl Sink {
             waiting_since: text(waiting),
             delivered: state.as_ref().map_or(0, |state| state.delivered),
             last_delivery: of(|state| state.last_delivery),
-            failures: state.as_ref().map_or(0, |state| state.failures),
-            last_error: state.as_ref().and_then(|state| state.last_error.clone()),
-            next_try: of(|state| state.next_try),
+            failures: state.as_ref().map_or(0, |state| state.tries.failures),
+            last_error: state.as_ref().and_then(|state| state.tries.last_error.clone()),
+            next_try: of(|state| state.tries.next_try),
             dead_letters,
             is_retrying: state.as_ref().is_some_and(State::wants_retry),
         })
     }
 }
 
-fn unreadable(error: &storage::Error) -> Failure {
+/// How long to wait for a turn. Not much longer than that, and now and then it is looked what has become of it.
+pub(super) fn rest(turn: Turn, now: Timestamp) -> Rest {
+    let (until, most) = match turn {
+        Turn::Ours => return Rest::UntilRecorded,
+        Turn::Others(until) => (until, TURN),
+        Turn::NotBefore(next) => (next, LOOK),
+    };
+    Rest::For(until.since(now).min(most))
+}
+
+pub(super) fn unreadable(error: &storage::Error) -> Failure {
     Failure::passing(format!("the package's document cannot be read: {error}"))
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::keys;
+use crate::npm::packument::HostedPackument;
 use crate::npm::{Form, PackageName, render};
 use crate::storage::{self, Store};
 
@@ -33,6 +34,16 @@ impl Documents {
             Err(storage::Error::NotFound | storage::Error::TooLarge) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Who owns a package; of one that was removed, who owned it last. Nobody where its document cannot be read.
+    ///
+    /// # Errors
+    /// As [`Documents::stored`].
+    pub(super) async fn owners(&self, name: &str) -> Result<Vec<String>, storage::Error> {
+        let stored = self.stored(name).await?;
+        let document = stored.as_deref().and_then(|stored| HostedPackument::parse(stored).ok());
+        Ok(document.map(|document| document.head().owners).unwrap_or_default())
     }
 
     /// The document as everybody who may read it gets it.

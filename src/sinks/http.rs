@@ -1,14 +1,16 @@
 //! One request to a sink: whole within its time, without following a redirect, and with little read of the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 use super::message::{Failure, Message};
 use crate::causes;
+use crate::upstream::PublicResolver;
 
 /// What is read of an answer, so that its connection can be used again.
 const MAX_DRAINED_BYTES: usize = 64 << 10;
@@ -22,31 +24,68 @@ const MAX_WAIT: Duration = Duration::from_hours(1);
 /// # Errors
 /// When the system has no usable TLS certificates.
 pub(super) fn client(timeout: Duration) -> Result<Client, reqwest::Error> {
+    builder(timeout).build()
+}
+
+/// Makes requests where accounts want them. Where it must be a public address, it goes there straight: what a proxy connects to
+/// could not be judged here.
+///
+/// # Errors
+/// As [`client`].
+pub(super) fn client_for_accounts(timeout: Duration, may_be_private: bool) -> Result<Client, reqwest::Error> {
+    let builder = builder(timeout);
+    if may_be_private {
+        builder.build()
+    } else {
+        builder.no_proxy().dns_resolver(Arc::new(PublicResolver::new())).build()
+    }
+}
+
+fn builder(timeout: Duration) -> ClientBuilder {
     Client::builder()
         .redirect(Policy::none())
         .timeout(timeout)
         .connect_timeout(timeout)
         .user_agent(concat!("holdfast/", env!("CARGO_PKG_VERSION")))
-        .build()
 }
 
 /// Posts JSON, once.
 pub(super) async fn post_json(client: &Client, url: &Url, message: Message) -> Result<(), Failure> {
+    send(with(client, url, message)).await
+}
+
+/// The same for somebody who wants to know the status of an answer too, whatever it means.
+pub(super) async fn post_json_for_status(
+    client: &Client,
+    url: &Url,
+    message: Message,
+) -> (Option<StatusCode>, Result<(), Failure>) {
+    exchange(with(client, url, message)).await
+}
+
+fn with(client: &Client, url: &Url, message: Message) -> reqwest::RequestBuilder {
     let mut request = client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(message.body);
     for (name, value) in message.headers {
         request = request.header(name, value);
     }
-    send(request).await
+    request
 }
 
 /// Sends a request and judges its answer.
 pub(super) async fn send(request: reqwest::RequestBuilder) -> Result<(), Failure> {
+    exchange(request).await.1
+}
+
+async fn exchange(request: reqwest::RequestBuilder) -> (Option<StatusCode>, Result<(), Failure>) {
     // The address may be a secret, so it is not told; the operator knows it by the sink's name.
-    let response = request.send().await.map_err(|error| Failure::passing(unreached(error)))?;
-    let judgement = judge(response.status(), response.headers());
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => return (None, Err(Failure::passing(unreached(error)))),
+    };
+    let (status, judgement) = (response.status(), judge(response.status(), response.headers()));
     // Best effort: a connection that is not drained is closed.
     let _ = tokio::time::timeout(MAX_DRAIN_TIME, drain(response)).await;
-    judgement
+    (Some(status), judgement)
 }
 
 fn unreached(error: reqwest::Error) -> String {
@@ -89,7 +128,31 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Whoever gives an address by name is judged by where the name leads, when it is connected to.
+    #[tokio::test]
+    async fn a_name_of_our_own_network_is_not_connected_to_for_an_account() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: Url = format!("http://localhost:{}/", listener.local_addr().unwrap().port()).parse().unwrap();
+        let post = async |may_be_private| {
+            let client = client_for_accounts(Duration::from_secs(5), may_be_private).unwrap();
+            post_json_for_status(&client, &url, Message { body: "{}".into(), headers: Vec::new() }).await
+        };
+        let (status, outcome) = post(false).await;
+        assert_eq!(status, None);
+        assert!(outcome.unwrap_err().to_string().contains("no public address"));
+        let answered = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 1024]).await.unwrap();
+            socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        };
+        let ((status, outcome), ()) = tokio::join!(post(true), answered);
+        assert_eq!((status, outcome), (Some(StatusCode::NO_CONTENT), Ok(())));
+    }
 
     #[test]
     fn answers_are_judged() {

@@ -8,6 +8,7 @@
 //! - `settings.rs`: which sinks there are, and what each wants;
 //! - `state.rs`: how far a sink has got, what is in its way, and when it is tried again;
 //! - `deliver.rs`: from the record to the sink;
+//! - `fan_out.rs`: from the record to the hooks of accounts;
 //! - `message.rs`: what goes out in one request, and why it did not arrive;
 //! - `http.rs`: one request;
 //! - `webhook.rs`, `npm_hook.rs`, `insights.rs`, `slack.rs`, `sns.rs`, `file.rs`: the kinds;
@@ -16,6 +17,7 @@
 
 mod deliver;
 mod documents;
+mod fan_out;
 mod file;
 mod http;
 mod insights;
@@ -37,11 +39,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::events::{self, Event, Who};
+use crate::hooks::{Audience, Hooks};
 use crate::npm::PackageName;
 use crate::random;
 use crate::storage::Store;
 use deliver::Sink;
 use documents::Documents;
+use fan_out::FanOut;
 use seen::{Sight, What};
 
 pub use settings::{Area, IndexFormat, SinkKind, SinkSettings, SnsFormat, Topic, Wants};
@@ -116,9 +120,28 @@ impl Sent {
 }
 
 /// All sinks. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sinks {
-    sinks: Arc<[Sink]>,
+    all: Arc<[Sink]>,
+    /// The hooks of accounts, where there may be any.
+    hooks: Option<Arc<FanOut>>,
+    common: Common,
+}
+
+/// What all that deliver need.
+#[derive(Debug, Clone)]
+struct Common {
+    store: Store,
+    clock: Clock,
+    documents: Documents,
+    /// This process.
+    holder: Arc<str>,
+}
+
+impl std::fmt::Debug for Sinks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sinks").field("sinks", &self.all).finish_non_exhaustive()
+    }
 }
 
 impl Sinks {
@@ -135,29 +158,55 @@ impl Sinks {
         let make = |settings: &SinkSettings| {
             Sink::new(settings.clone(), store.clone(), clock.clone(), documents.clone(), Arc::clone(&holder))
         };
-        Ok(Self { sinks: settings.iter().map(make).collect::<Result<_, _>>()? })
+        let all = settings.iter().map(make).collect::<Result<_, _>>()?;
+        Ok(Self { all, hooks: None, common: Common { store: store.clone(), clock: clock.clone(), documents, holder } })
     }
 
-    /// Whether there is none.
+    /// The same, which tell the hooks of accounts too. `recorded` tells of what this process records, `audience` who may be told
+    /// of what.
+    ///
+    /// # Errors
+    /// When requests cannot be made at all.
+    pub fn with_hooks(
+        self,
+        hooks: Hooks,
+        audience: Arc<dyn Audience>,
+        recorded: tokio::sync::watch::Receiver<()>,
+    ) -> Result<Self, BuildError> {
+        let hooks = FanOut::new(hooks, audience, recorded, self.common.clone())?;
+        Ok(Self { hooks: Some(Arc::new(hooks)), ..self })
+    }
+
+    /// Whether there is nobody to tell.
     pub fn is_empty(&self) -> bool {
-        self.sinks.is_empty()
+        self.all.is_empty() && self.hooks.is_none()
     }
 
     /// Their names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.sinks.iter().map(Sink::name)
+        self.all.iter().map(Sink::name)
     }
 
     /// Delivers to each sink until told to stop: at once what this process records, as `recorded` tells, and within half a
     /// minute what others do.
     pub async fn keep_delivering(self, recorded: tokio::sync::watch::Receiver<()>, stop: CancellationToken) {
-        join_all(self.sinks.iter().map(|sink| sink.keep_delivering(recorded.clone(), &stop))).await;
+        let hooks = async {
+            if let Some(hooks) = &self.hooks {
+                hooks.keep_delivering(&stop).await;
+            }
+        };
+        tokio::join!(join_all(self.all.iter().map(|sink| sink.keep_delivering(recorded.clone(), &stop))), hooks);
     }
 
     /// Delivers what there is, and begins nothing new when the time is over. What is left is delivered the next time.
     pub async fn deliver_within(&self, budget: Duration) {
         let over = CancellationToken::new();
-        let work = join_all(self.sinks.iter().map(|sink| sink.deliver(&over)));
+        let hooks = async {
+            if let Some(hooks) = &self.hooks {
+                hooks.deliver(&over).await;
+            }
+        };
+        let work = futures::future::join(join_all(self.all.iter().map(|sink| sink.deliver(&over))), hooks);
         tokio::pin!(work);
         if tokio::time::timeout(budget, &mut work).await.is_err() {
             over.cancel();
@@ -167,7 +216,7 @@ impl Sinks {
 
     /// Notes that a package's document was sent, where a sink wants to know; else it costs nothing. It is lost with the process.
     pub fn saw_read(&self, package: &PackageName, who: impl Fn() -> Who) {
-        for sink in self.sinks.iter() {
+        for sink in self.all.iter() {
             sink.see(Some(package), || {
                 let command = events::asked().and_then(|asked| asked.command);
                 Some(Sight { what: What::Read { package: package.to_string() }, by: who().name, command })
@@ -183,7 +232,7 @@ impl Sinks {
         command: impl Fn() -> Option<String>,
         message: impl Fn() -> String,
     ) {
-        for sink in self.sinks.iter() {
+        for sink in self.all.iter() {
             sink.see(None, || {
                 let area = insights::area_of_request(method, path)?;
                 let what = What::Failed { area, message: message() };
@@ -195,7 +244,7 @@ impl Sinks {
     /// How long the oldest event that a sink has not got waits, by the sink's name, as this process has last seen it. Asks
     /// nothing of the store.
     pub fn lags(&self) -> Vec<(&str, Duration)> {
-        self.sinks.iter().map(|sink| (sink.name(), sink.lag())).collect()
+        self.all.iter().map(|sink| (sink.name(), sink.lag())).collect()
     }
 
     /// How each sink is. One list of dead letters each.
@@ -203,8 +252,8 @@ impl Sinks {
     /// # Errors
     /// The store's failure, or a state that cannot be read.
     pub async fn status(&self) -> Result<Vec<Status>, StateError> {
-        let mut all = Vec::with_capacity(self.sinks.len());
-        for sink in self.sinks.iter() {
+        let mut all = Vec::with_capacity(self.all.len());
+        for sink in self.all.iter() {
             all.push(sink.status().await?);
         }
         Ok(all)
@@ -215,7 +264,7 @@ impl Sinks {
     /// # Errors
     /// The store's failure.
     pub async fn retry(&self, name: &str) -> Result<bool, StateError> {
-        match self.sinks.iter().find(|sink| sink.name() == name) {
+        match self.all.iter().find(|sink| sink.name() == name) {
             Some(sink) => sink.ask_for_retry().await.map(|()| true),
             None => Ok(false),
         }
@@ -224,7 +273,7 @@ impl Sinks {
     /// Sends events to a sink now, with a few tries, past the record, its state and what it wants: for what is no news, as a
     /// whole registry is. Nothing is done where there is no such sink.
     pub async fn send_now(&self, name: &str, events: &[Event]) -> Sent {
-        match self.sinks.iter().find(|sink| sink.name() == name) {
+        match self.all.iter().find(|sink| sink.name() == name) {
             Some(sink) => sink.send_now(events).await,
             None => Sent::default(),
         }

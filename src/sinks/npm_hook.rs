@@ -33,6 +33,16 @@ struct HookOwner<'a> {
     username: &'a str,
 }
 
+/// Whose hook it is.
+pub(super) struct Signing<'a> {
+    /// What the hook is of: `package`, `scope`, `owner`.
+    pub(super) kind: &'static str,
+    /// Who is told.
+    pub(super) owner: &'a str,
+    /// What is sent is signed with it.
+    pub(super) secret: &'a Secret,
+}
+
 /// A change in npm's words: the event, and what about it.
 type Change = (&'static str, Map<String, Value>);
 
@@ -86,21 +96,20 @@ pub(super) fn message(
     event: &Event,
     (word, change): Change,
     document: &RawValue,
-    owner: &str,
-    secret: &Secret,
+    hook: &Signing<'_>,
 ) -> Result<Message, Failure> {
     let envelope = Envelope {
         event: word,
         name: event.package.as_deref().unwrap_or_default(),
-        kind: "package",
+        kind: hook.kind,
         version: ENVELOPE_VERSION,
-        hook_owner: HookOwner { username: owner },
+        hook_owner: HookOwner { username: hook.owner },
         payload: document,
         change,
         time: event.at.parse::<Timestamp>().map_or(0, Timestamp::as_millis),
     };
     let body = serde_json::to_vec(&envelope).map_err(|error| Failure::Lasting { why: error.to_string() })?;
-    let headers = vec![("x-npm-signature", signature(secret, &body))];
+    let headers = vec![("x-npm-signature", signature(hook.secret, &body))];
     Ok(Message { body: body.into(), headers })
 }
 

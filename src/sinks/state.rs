@@ -1,5 +1,6 @@
 //! How far a sink has got. One object, changed under a condition, so that of several processes one delivers at a time.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::message::Failure;
 use crate::events::{Event, Position};
-use crate::keys::{self, Key};
+use crate::hooks::Report;
+use crate::keys::Key;
 use crate::npm::Timestamp;
-use crate::random;
 use crate::storage::{self, Change, Store, UpdateError};
 
 /// A lease beyond the time that one request may take: whoever holds it says so again long before.
@@ -25,22 +26,12 @@ const MAX_ERROR_CHARACTERS: usize = 500;
 pub(super) struct State {
     /// When the sink was first there: what happened before is not for it.
     pub(super) since: Timestamp,
-    /// How far the record was read.
-    pub(super) position: Position,
-    /// The batch that is being delivered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) begun: Option<Begun>,
+    #[serde(flatten)]
+    pub(super) cursor: Cursor,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease: Option<Lease>,
-    /// In a row, of what is to be delivered next.
-    #[serde(default)]
-    pub(super) failures: u32,
-    /// Not before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) next_try: Option<Timestamp>,
-    /// For operators.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) last_error: Option<String>,
+    #[serde(flatten)]
+    pub(super) tries: Tries,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) last_delivery: Option<Timestamp>,
     /// Events.
@@ -52,11 +43,50 @@ pub(super) struct State {
     retries_asked: u64,
     #[serde(default)]
     retries_done: u64,
+    /// Where the hooks of accounts are told: each by its id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) hooks: BTreeMap<String, Lane>,
+}
+
+/// How far the record was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cursor {
+    pub(super) position: Position,
+    /// The batch that is being delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Begun>,
+}
+
+/// What came of the last tries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tries {
+    /// In a row, of what is to be delivered next.
+    #[serde(default)]
+    pub(super) failures: u32,
+    /// Not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) next_try: Option<Timestamp>,
+    /// For operators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_error: Option<String>,
+}
+
+/// How one hook of an account is. One that has got all that was read has no cursor: it is where the reader is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lane {
+    /// For its owner.
+    #[serde(flatten)]
+    pub(super) report: Report,
+    #[serde(flatten)]
+    pub(super) tries: Tries,
+    /// How far it has got, where it has not got all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) behind: Option<Cursor>,
 }
 
 /// A batch of the record, some of whose events were delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Begun {
+struct Begun {
     batch: String,
     done: usize,
 }
@@ -91,21 +121,19 @@ impl State {
     fn new(since: Timestamp) -> Self {
         Self {
             since,
-            position: Position::at(since),
-            begun: None,
+            cursor: Cursor::at(since),
             lease: None,
-            failures: 0,
-            next_try: None,
-            last_error: None,
+            tries: Tries::default(),
             last_delivery: None,
             delivered: 0,
             retries_asked: 0,
             retries_done: 0,
+            hooks: BTreeMap::new(),
         }
     }
 
     pub(super) fn turn(&self, holder: &str, now: Timestamp) -> Turn {
-        match (&self.lease, self.next_try) {
+        match (&self.lease, self.tries.next_try) {
             (Some(lease), _) if lease.holder != holder && lease.until > now => Turn::Others(lease.until),
             // An operator's wish is not made to wait.
             (_, Some(next)) if next > now && !self.wants_retry() => Turn::NotBefore(next),
@@ -122,6 +150,36 @@ impl State {
         self.retries_done = self.retries_asked;
     }
 
+    pub(super) fn arrived(&mut self, events: usize, now: Timestamp) {
+        self.tries = Tries::default();
+        self.last_delivery = Some(now);
+        self.delivered += events as u64;
+    }
+
+    /// Notes a failure. True when it is to be given up.
+    pub(super) fn failed(&mut self, failure: &Failure, tries: u32, now: Timestamp, chance: f64) -> bool {
+        let failures = self.tries.failed(failure);
+        let is_given_up = matches!(failure, Failure::Lasting { .. }) || failures >= tries;
+        if is_given_up {
+            self.tries.failures = 0;
+        } else {
+            self.tries.wait(failure, now, chance);
+        }
+        is_given_up
+    }
+
+    /// Whether half of the lease is over.
+    pub(super) fn must_be_saved(&self, now: Timestamp) -> bool {
+        self.lease.as_ref().is_none_or(|lease| now.plus(LEASE / 2) > lease.until)
+    }
+}
+
+impl Cursor {
+    /// Before the first event that is not older than an instant.
+    pub(super) fn at(instant: Timestamp) -> Self {
+        Self { position: Position::at(instant), begun: None }
+    }
+
     /// How many of the wanted events of a batch were delivered.
     pub(super) fn done_of(&self, batch: &Key) -> usize {
         self.begun.as_ref().filter(|begun| begun.batch == batch.as_str()).map_or(0, |begun| begun.done)
@@ -135,36 +193,31 @@ impl State {
         self.begun = None;
         self.position.pass(batch);
     }
+}
 
-    pub(super) fn arrived(&mut self, events: usize, now: Timestamp) {
-        self.failures = 0;
+impl Tries {
+    /// Notes a failure. How many there were in a row.
+    pub(super) fn failed(&mut self, failure: &Failure) -> u32 {
+        self.failures += 1;
         self.next_try = None;
-        self.last_error = None;
-        self.last_delivery = Some(now);
-        self.delivered += events as u64;
+        self.last_error = Some(failure.to_string().chars().take(MAX_ERROR_CHARACTERS).collect());
+        self.failures
     }
 
-    /// Notes a failure. True when it is to be given up.
-    pub(super) fn failed(&mut self, failure: &Failure, tries: u32, now: Timestamp, chance: f64) -> bool {
-        self.failures += 1;
-        self.last_error = Some(failure.to_string().chars().take(MAX_ERROR_CHARACTERS).collect());
-        let is_given_up = matches!(failure, Failure::Lasting { .. }) || self.failures >= tries;
-        if is_given_up {
-            self.failures = 0;
-            self.next_try = None;
-            return true;
-        }
+    /// Lets some time go by before the next try, as the failures in a row and the wish of whoever failed have it.
+    pub(super) fn wait(&mut self, failure: &Failure, now: Timestamp, chance: f64) {
         let wish = match failure {
             Failure::Passing { wait: Some(wait), .. } => *wait,
             _ => Duration::ZERO,
         };
         self.next_try = Some(now.plus(pause(self.failures, chance).max(wish)));
-        false
     }
+}
 
-    /// Whether half of the lease is over.
-    pub(super) fn must_be_saved(&self, now: Timestamp) -> bool {
-        self.lease.as_ref().is_none_or(|lease| now.plus(LEASE / 2) > lease.until)
+impl Lane {
+    /// Whether there is something to be told that need not wait.
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
+        self.behind.is_some() && self.tries.next_try.is_none_or(|next| next <= now)
     }
 }
 
@@ -202,20 +255,20 @@ impl From<UpdateError<BookError>> for BookError {
 #[derive(Debug)]
 pub(super) struct Book {
     store: Store,
-    name: String,
+    key: Key,
     holder: String,
     lasts: Duration,
 }
 
 impl Book {
-    /// `timeout` is of one request.
-    pub(super) fn new(store: Store, name: &str, holder: &str, timeout: Duration) -> Self {
-        Self { store, name: name.to_owned(), holder: holder.to_owned(), lasts: LEASE + timeout }
+    /// `key` is where the state lies, `timeout` is of one request.
+    pub(super) fn new(store: Store, key: Key, holder: &str, timeout: Duration) -> Self {
+        Self { store, key, holder: holder.to_owned(), lasts: LEASE + timeout }
     }
 
     /// The state; `None` where there is none yet.
     pub(super) async fn read(&self) -> Result<Option<State>, BookError> {
-        match self.store.read(&keys::sink(&self.name)).await {
+        match self.store.read(&self.key).await {
             Ok(bytes) => Ok(Some(parse(&bytes)?)),
             Err(storage::Error::NotFound) => Ok(None),
             Err(error) => Err(error.into()),
@@ -234,7 +287,7 @@ impl Book {
             state.lease = Some(Lease { holder, until });
             Ok::<_, BookError>(Change::Write(written(&state)?, (turn, state)))
         };
-        Ok(self.store.update(&keys::sink(&self.name), change).await?)
+        Ok(self.store.update(&self.key, change).await?)
     }
 
     /// Writes how far we got, and keeps the turn. Refused when another process has taken it. Durable when it returns.
@@ -259,7 +312,7 @@ impl Book {
             next.retries_asked = current.retries_asked;
             Ok(Change::Write(written(&next)?, next.retries_asked))
         };
-        state.retries_asked = self.store.update(&keys::sink(&self.name), change).await?;
+        state.retries_asked = self.store.update(&self.key, change).await?;
         Ok(())
     }
 
@@ -270,15 +323,14 @@ impl Book {
             state.retries_asked += 1;
             Ok::<_, BookError>(Change::Write(written(&state)?, ()))
         };
-        Ok(self.store.update(&keys::sink(&self.name), change).await?)
+        Ok(self.store.update(&self.key, change).await?)
     }
 
     /// Puts events aside that were given up. Durable when it returns; they are there twice when we are cut off before the state
     /// says that they are done with.
-    pub(super) async fn bury(&self, events: &[Event], failure: &Failure, now: Timestamp) -> Result<(), BookError> {
-        let letter = DeadLetter { at: now, error: failure.to_string(), events: events.to_vec() };
-        let bytes = serde_json::to_vec(&letter).map_err(|_| BookError::Damaged)?;
-        Ok(self.store.create(&keys::dead_letter(&self.name, now, &random::id()), bytes.into()).await?)
+    pub(super) async fn bury(&self, grave: &Key, letter: &DeadLetter) -> Result<(), BookError> {
+        let bytes = serde_json::to_vec(letter).map_err(|_| BookError::Damaged)?;
+        Ok(self.store.create(grave, bytes.into()).await?)
     }
 }
 
@@ -319,13 +371,23 @@ mod tests {
         assert_eq!(state.turn("a", at(NOW + 1000)), Turn::Ours);
         let busy = Failure::Passing { why: "busy".to_owned(), wait: Some(Duration::from_mins(2)) };
         assert!(!state.failed(&busy, 3, at(NOW), 1.0));
-        assert_eq!(state.next_try, Some(at(NOW + 120_000)));
+        assert_eq!(state.tries.next_try, Some(at(NOW + 120_000)));
         assert!(state.failed(&passing, 3, at(NOW), 1.0));
-        assert_eq!((state.failures, state.next_try), (0, None));
+        assert_eq!((state.tries.failures, state.tries.next_try), (0, None));
         assert!(state.failed(&Failure::Lasting { why: "gone".to_owned() }, 3, at(NOW), 1.0));
-        assert_eq!(state.last_error.as_deref(), Some("gone"));
+        assert_eq!(state.tries.last_error.as_deref(), Some("gone"));
         state.arrived(2, at(NOW));
-        assert_eq!((state.last_error, state.delivered), (None, 2));
+        assert_eq!((state.tries.last_error, state.delivered), (None, 2));
+    }
+
+    #[test]
+    fn a_state_is_stored_as_ever() {
+        let text = r#"{"since":"2026-11-30T00:00:00.000Z","position":{"upto_millis":7,"read":["-/events/x"]},"begun":{"batch":"b","done":2},"failures":3,"next_try":"2026-11-30T00:00:01.000Z","last_error":"gone","delivered":9,"retries_asked":1,"retries_done":1}"#;
+        let state: State = serde_json::from_str(text).unwrap();
+        assert_eq!((state.tries.failures, state.delivered), (3, 9));
+        let (stored, again): (serde_json::Value, serde_json::Value) =
+            (serde_json::from_str(text).unwrap(), serde_json::to_value(&state).unwrap());
+        assert_eq!(stored, again);
     }
 
     #[test]

@@ -86,6 +86,12 @@ impl Trusted {
     }
 }
 
+/// Whether a URL names a host that may be public, as far as it says itself: most names are judged by [`Resolver`], when they
+/// are resolved.
+pub fn is_public_host(url: &Url) -> bool {
+    Trusted::default().allows(url)
+}
+
 /// Names that are never public. Their addresses would be refused anyway, but behind a proxy we do not see those.
 fn is_internal_name(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -112,9 +118,10 @@ pub(super) fn is_refusal(error: &reqwest::Error) -> bool {
     false
 }
 
-/// Resolves names for the HTTP client, and leaves out what is not public.
-#[derive(Debug, Clone)]
-pub(super) struct Resolver {
+/// Resolves names for an HTTP client, and leaves out what is not public. A host that is written as an address is never
+/// resolved: that one [`is_public_host`] judges.
+#[derive(Debug, Clone, Default)]
+pub struct Resolver {
     pub(super) trusted: Trusted,
     /// Answers in place of the system's resolver.
     #[cfg(test)]
@@ -122,12 +129,9 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    pub(super) fn new() -> Self {
-        Self {
-            trusted: Trusted::default(),
-            #[cfg(test)]
-            answers: std::collections::HashMap::new(),
-        }
+    /// One that trusts no host.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     async fn lookup(&self, host: &str) -> std::io::Result<Vec<SocketAddr>> {

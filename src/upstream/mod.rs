@@ -35,7 +35,7 @@ use crate::npm::integrity::sha256_hex;
 use crate::npm::signature::SigningKey;
 use crate::npm::{Form, PackageName, RawObject, Timestamp, Version};
 
-pub use self::address::is_public;
+pub use self::address::{Resolver as PublicResolver, is_public, is_public_host};
 pub use self::error::Error;
 pub use self::settings::{BuildError, Settings};
 pub use self::single_flight::SingleFlight;

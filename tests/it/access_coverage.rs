@@ -43,6 +43,11 @@ fn new_token(_: &str) -> String {
     json!({ "password": PASSWORD, "readonly": true, "cidr_whitelist": [] }).to_string()
 }
 
+fn new_hook(name: &str) -> String {
+    let endpoint = "https://ci.acme.example/hook";
+    json!({ "type": "package", "name": name, "endpoint": endpoint, "secret": "hush" }).to_string()
+}
+
 const ROWS: &[Row] = &[
     Row {
         method: "GET",
@@ -426,6 +431,30 @@ const ROWS: &[Row] = &[
         address: "/-/npm/v1/oidc/token/exchange",
         body: nothing,
         status: 401,
+    },
+    // Hooks are off here; `hooks.rs` tries who may what where they are not.
+    Row { method: "GET", path: "/-/npm/v1/hooks", address: "/-/npm/v1/hooks", body: nothing, status: 403 },
+    Row { method: "POST", path: "/-/npm/v1/hooks/hook", address: "/-/npm/v1/hooks/hook", body: new_hook, status: 403 },
+    Row {
+        method: "GET",
+        path: "/-/npm/v1/hooks/hook/{id}",
+        address: "/-/npm/v1/hooks/hook/0a",
+        body: nothing,
+        status: 403,
+    },
+    Row {
+        method: "PUT",
+        path: "/-/npm/v1/hooks/hook/{id}",
+        address: "/-/npm/v1/hooks/hook/0a",
+        body: new_hook,
+        status: 403,
+    },
+    Row {
+        method: "DELETE",
+        path: "/-/npm/v1/hooks/hook/{id}",
+        address: "/-/npm/v1/hooks/hook/0a",
+        body: nothing,
+        status: 403,
     },
     Row { method: "GET", path: "/-/npm/v1/tokens", address: "/-/npm/v1/tokens", body: nothing, status: 200 },
     Row { method: "POST", path: "/-/npm/v1/tokens", address: "/-/npm/v1/tokens", body: new_token, status: 201 },

@@ -20,6 +20,7 @@ use crate::support::http::{Answer, Http, document_of_upload, publish_document};
 use crate::support::in_process::files_below;
 use crate::support::issuer::{Issuer, github_claims};
 use crate::support::object_server::{Fault as BucketFault, Misbehaviour, ObjectServer};
+use crate::support::receiver::{Mood, Receiver};
 use crate::support::server::{Server, Settings};
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::{Fault, Upstream};
@@ -107,10 +108,16 @@ impl Witness {
         assert!(!self.refusals.is_empty());
         for refusal in &self.refusals {
             self.finds_nothing_in("a refusal", refusal.as_bytes());
+            assert!(self.stored.iter().all(|secret| !refusal.contains(secret)), "{refusal}");
         }
         files_below(&server.data(), &mut |path| {
             if let Ok(content) = std::fs::read(path) {
-                self.finds_nothing_in(&path.display().to_string(), &content);
+                let name = path.display().to_string();
+                self.finds_nothing_in(&name, &content);
+                let is_record = name.contains("/-/events/") || name.ends_with("/-/hooks/told.json");
+                let text = String::from_utf8_lossy(&content);
+                let found = self.stored.iter().find(|secret| is_record && text.contains(*secret));
+                assert_eq!(found, None, "in {name}");
             }
         });
     }
@@ -221,6 +228,33 @@ async fn by_token(witness: &mut Witness, token: &str) {
         witness.get(&path, &own).await;
     }
     witness.send(Method::DELETE, &format!("/-/npm/v1/tokens/token/{made}"), &own, "").await;
+}
+
+/// The secret of a hook, which the store has to have as it is, with a receiver that takes nothing.
+async fn by_hooks(witness: &mut Witness, token: &str, receiver: &Receiver) {
+    let own = bearer(token);
+    let code = witness.keeps("canary-code-of-a-hook");
+    let own = [("authorization", own.as_str()), ("npm-otp", code.as_str())];
+    let (secret, key) = ("canary-secret-of-a-hook", "canary-in-the-address-of-a-hook");
+    witness.stored.extend([secret.to_owned(), key.to_owned()]);
+    let endpoint = receiver.url(&format!("/{key}"));
+    let hooks = "/-/npm/v1/hooks/hook";
+    let wish =
+        |kind: &str, endpoint: &str| json!({ "type": kind, "name": "tool", "endpoint": endpoint, "secret": secret });
+    let made = witness.json(Method::POST, hooks, &own, &wish("package", &endpoint)).await.ok();
+    let path = format!("{hooks}/{}", made.json()["id"].as_str().unwrap());
+    for body in
+        [wish("team", &endpoint), wish("package", &format!("ftp://x.example/{key}")), json!({ "secret": [secret] })]
+    {
+        witness.json(Method::POST, hooks, &own, &body).await;
+        witness.json(Method::PUT, &format!("{hooks}/0a"), &own, &body).await;
+    }
+    witness.send(Method::POST, hooks, &own, format!("{{\"secret\":\"{secret}")).await;
+    let changed = witness.json(Method::PUT, &path, &own, &wish("package", &endpoint)).await.ok();
+    for answer in [made, changed, witness.get("/-/npm/v1/hooks", &own).await.ok(), witness.get(&path, &own).await.ok()]
+    {
+        assert!(!answer.text().contains(secret), "{}", answer.text());
+    }
 }
 
 /// Bodies of publishes that are refused.
@@ -343,6 +377,8 @@ async fn by_identity(witness: &mut Witness, issuer: &Issuer) {
 async fn every_flow(is_json: bool) {
     let (github, issuer, upstream) = (GitHub::start().await, Issuer::start().await, Upstream::with_fixtures());
     let collector = Collector::start();
+    let receiver = Receiver::start();
+    receiver.become_(Mood::Redirects);
     github.add_user("ada");
     github.add_member("acme", "ada", false);
     github.sign_in_as("ada");
@@ -361,6 +397,9 @@ async fn every_flow(is_json: bool) {
         .env("HOLDFAST__GITHUB__CLIENT_SECRET", GitHub::CLIENT_SECRET)
         .env("HOLDFAST__GITHUB__TOKEN", "canary-github-service-token")
         .env("HOLDFAST__METRICS__TOKEN", "canary-metrics-token")
+        .env("HOLDFAST__HOOKS__ENABLED", "true")
+        .env("HOLDFAST__HOOKS__ALLOW_PRIVATE", "true")
+        .env("HOLDFAST__HOOKS__ALLOW_HTTP", "true")
         .env("HOLDFAST__UPSTREAMS__DEFAULT__TOKEN", "canary-upstream-token")
         .start()
         .await;
@@ -379,7 +418,9 @@ async fn every_flow(is_json: bool) {
     by_invitation(&mut witness, &server).await;
     let token = by_password(&mut witness).await;
     by_token(&mut witness, &token).await;
+    by_hooks(&mut witness, &token, &receiver).await;
     by_publishing(&mut witness, &token).await;
+    receiver.wait_for(1).await;
     by_github(&mut witness, &github).await;
     by_identity(&mut witness, &issuer).await;
     let own = bearer(&token);

@@ -3,10 +3,13 @@
 //! One list of steps for all of them. Where a version differs, the step says so.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::json;
 
+use crate::support::PATIENCE;
 use crate::support::clients::{Client, NPM_6, NPM_8, NPM_10, NPM_11, NPM_12, Tool, remove_modules};
+use crate::support::receiver::Receiver;
 use crate::support::recorder::Recorder;
 use crate::support::server::{Server, Settings};
 use crate::support::upstream::{Upstream, header_of};
@@ -36,6 +39,73 @@ async fn npm_11_can_use_every_command() {
 #[tokio::test]
 async fn npm_12_can_use_every_command() {
     every_command(NPM_12).await;
+}
+
+#[tokio::test]
+async fn npm_6_can_manage_hooks() {
+    managing_hooks(NPM_6).await;
+}
+
+#[tokio::test]
+async fn npm_8_can_manage_hooks() {
+    managing_hooks(NPM_8).await;
+}
+
+#[tokio::test]
+async fn npm_10_can_manage_hooks() {
+    managing_hooks(NPM_10).await;
+}
+
+/// `npm hook`, which npm 11 has no more.
+async fn managing_hooks(tool: Tool) {
+    let receiver = Receiver::start();
+    let server = Settings::alone()
+        .env("HOLDFAST__HOOKS__ENABLED", "true")
+        .env("HOLDFAST__HOOKS__ALLOW_PRIVATE", "true")
+        .env("HOLDFAST__HOOKS__ALLOW_HTTP", "true")
+        .start()
+        .await;
+    let Some(npm) = Client::of(tool, &server) else { return };
+    log_in(&npm).await;
+    hooks(&npm, &receiver).await;
+}
+
+async fn hooks(npm: &Client, receiver: &Receiver) {
+    let folder = npm.home();
+    let (first, second) = (receiver.url("/first"), receiver.url("/second"));
+    npm.run(&folder, &["hook", "ls"]).await.ok().says("You don't have any hooks configured yet.");
+    npm.run(&folder, &["hook", "add", "@acme/scoped", &first, "hush-hush"])
+        .await
+        .ok()
+        .says("@acme/scoped")
+        .says(&first);
+    npm.run(&folder, &["hook", "add", "@acme", &first, "hush-hush"]).await.ok().says("@acme");
+    npm.run(&folder, &["hook", "add", "~alice", &first, "hush-hush"]).await.ok().says("~alice");
+    npm.run(&folder, &["hook", "add", "tool", "https://169.254.169.254.example:1/", ""]).await.fails().says("secret");
+    npm.run(&folder, &["hook", "ls"]).await.ok().says("3 hooks").says("@acme/scoped").does_not_say("hush-hush");
+    let listed = npm.run(&folder, &["hook", "ls", "@acme/scoped", "--json"]).await.ok().json();
+    let id = listed[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((listed.as_array().unwrap().len(), listed[0]["type"].as_str()), (1, Some("package")));
+
+    npm.publish(&npm.package("@acme/scoped", "1.0.0")).await;
+    let received = receiver.wait_for(3).await;
+    let mut kinds: Vec<String> =
+        received.iter().map(|received| received.json()["type"].as_str().unwrap().to_owned()).collect();
+    kinds.sort();
+    assert_eq!(kinds, ["owner", "package", "scope"]);
+
+    npm.run(&folder, &["hook", "update", &id, &second, "another"]).await.ok().says(&second);
+    npm.publish(&npm.package("@acme/scoped", "1.1.0")).await;
+    let received = receiver.wait_for(6).await;
+    assert_eq!(received.iter().filter(|received| received.path == "/second").count(), 1);
+    let deadline = Instant::now() + PATIENCE;
+    while npm.run(&folder, &["hook", "ls", "@acme/scoped", "--json"]).await.ok().json()[0]["delivered"] != true {
+        assert!(Instant::now() < deadline, "that it was told was never written down");
+    }
+    npm.run(&folder, &["hook", "ls", "@acme/scoped"]).await.ok().says("200");
+    npm.run(&folder, &["hook", "rm", &id]).await.ok().says("@acme/scoped");
+    npm.run(&folder, &["hook", "ls"]).await.ok().says("2 hooks");
+    npm.run(&folder, &["hook", "update", &id, &second, "another"]).await.fails().says("no hook under this id");
 }
 
 async fn every_command(tool: Tool) {

@@ -53,6 +53,7 @@ mod github_members;
 mod github_sign_in;
 mod github_standin;
 mod harness;
+mod hooks;
 mod incidents;
 mod index_command;
 mod lambda;

@@ -134,6 +134,14 @@ impl TestApp {
         change(&mut self.settings);
     }
 
+    /// Puts the settings in force as a reload does: for what is nobody's request. The callers go by the old ones; requests by the new
+    /// ones are for the application that is returned.
+    pub(crate) fn put_in_force(&self, change: impl FnOnce(&mut Settings)) -> App {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        self.app.with_settings(&settings, &["access.rules".to_owned()]).unwrap()
+    }
+
     /// In front of a registry of the test's own, with these names claimed.
     pub(crate) fn before(upstream: &Upstream, claims: &[&str]) -> Self {
         Self::with(|settings| behind(settings, upstream, claims))
