@@ -23,7 +23,7 @@ use crate::settings::{self, Home, Settings, UpstreamSettings};
 use crate::sinks::{self, Sinks};
 use crate::storage::{self, Store};
 use crate::upkeep::{
-    AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings,
+    AdvisoryKeeper, RulesKeeper, SettingsRecord, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers,
 };
 use crate::upstream::{self, Upstream};
 
@@ -50,10 +50,10 @@ pub struct App {
     pub metrics_readers: Readers,
     /// The settings in force, and how reading them again went.
     pub settings: SettingsState,
+    settings_record: SettingsRecord,
     /// Tasks that run until `stop`: they follow no request.
     keepers: TaskTracker,
     stop: CancellationToken,
-    store: Store,
     /// What tasks would do if they could run between requests; nothing where they can.
     upkeep: Option<Arc<Upkeep>>,
 }
@@ -264,7 +264,10 @@ impl App {
             let lists = settings.server.home == Home::Machine;
             async move { registry.keep_index(opened == Opened::Fresh, lists, stop).await }
         });
-        let rules = RulesKeeper::new(registry.clone(), settings_state.subscribe(), clock.clone());
+        let in_force = settings_state.subscribe();
+        let settings_record =
+            SettingsRecord::new(own, recorder.clone(), registry.clone(), in_force.clone(), clock.clone());
+        let rules = RulesKeeper::new(registry.clone(), in_force, clock.clone(), settings_record.clone());
         let advisories = AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone());
         let upkeep = match settings.server.home {
             Home::Machine => {
@@ -301,21 +304,17 @@ impl App {
             metrics,
             metrics_readers: settings.metrics_readers.clone(),
             settings: settings_state,
+            settings_record,
             keepers,
             stop,
-            store: own,
             upkeep,
         })
     }
 
-    /// Writes down which settings are others than at the last start, beside whatever else is done. For servers.
-    pub fn note_settings(&self, settings: &Settings) {
-        let (this, values) = (self.clone(), settings.effective.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = note_settings(&this.store, &this.recorder, &values, this.clock.now()).await {
-                tracing::warn!(%error, "which settings are others than before could not be written into the record");
-            }
-        });
+    /// Writes down which settings and rules in force are others than before, beside whatever else is done. For servers.
+    pub fn note_settings(&self) {
+        let record = self.settings_record.clone();
+        self.tasks.spawn(async move { record.note().await });
     }
 
     /// The same application by other settings, over the same store and with the same memory. All that can fail is done before
