@@ -20,7 +20,7 @@ use crate::providers;
 use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources, Terms};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings, UpstreamSettings};
-use crate::sinks::{self, Sinks};
+use crate::sinks::{self, Condition, Sinks};
 use crate::storage::{self, Store};
 use crate::upkeep::{
     AdvisoryKeeper, RulesKeeper, SettingsRecord, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers,
@@ -81,6 +81,8 @@ pub struct Health {
     /// `ok` or `failing`, by the last answer; nothing where GitHub is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<&'static str>,
+    /// `ok`, `behind` or `failing`, by name: whether what happens is told to it.
+    pub sinks: BTreeMap<String, Condition>,
     /// The settings in force.
     pub settings: SettingsHealth,
     /// The policy in force.
@@ -365,6 +367,7 @@ impl App {
             storage: self.registry.storage_state().await,
             upstreams: upstreams.collect(),
             github: self.registry.auth().github_is_failing().map(|fails| if fails { "failing" } else { "ok" }),
+            sinks: self.sinks.conditions().map(|(name, condition)| (name.to_owned(), condition)).collect(),
             settings: self.settings.health(),
             policy: PolicyState {
                 epoch: self.registry.policy().epoch().to_owned(),
