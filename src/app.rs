@@ -23,11 +23,11 @@ use crate::providers;
 use crate::registry::{self, PolicyHealth, Registry, STORAGE_OK, SourceError, Sources, Terms};
 use crate::search::{self, Opened, SearchIndex};
 use crate::settings::{self, Home, Settings, UpstreamSettings};
-use crate::sinks::{self, Sinks};
+use crate::sinks::{self, Condition, Sinks};
 use crate::storage::{self, Store};
 use crate::traces::{self, Traces};
 use crate::upkeep::{
-    AdvisoryKeeper, RulesKeeper, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers, note_settings,
+    AdvisoryKeeper, RulesKeeper, SettingsRecord, Upkeep, keep_counted, keep_recorded, keep_swept, keep_waivers,
 };
 use crate::upstream::{self, Upstream};
 
@@ -60,10 +60,10 @@ pub struct Parts {
     pub metrics_readers: Readers,
     /// The settings in force, and how reading them again went.
     pub settings: SettingsState,
+    settings_record: SettingsRecord,
     /// Tasks that run until `stop`: they follow no request.
     keepers: TaskTracker,
     stop: CancellationToken,
-    store: Store,
     /// The registry by the settings in force, for what follows no request.
     current: watch::Sender<Registry>,
     /// What tasks would do if they could run between requests; nothing where they can.
@@ -93,6 +93,8 @@ pub struct Health {
     /// `ok` or `failing`, by the last answer; nothing where GitHub is not used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub github: Option<&'static str>,
+    /// `ok`, `behind` or `failing`, by name: whether what happens is told to it.
+    pub sinks: BTreeMap<String, Condition>,
     /// The settings in force.
     pub settings: SettingsHealth,
     /// The policy in force.
@@ -314,7 +316,10 @@ impl App {
             let lists = settings.server.home == Home::Machine;
             async move { registry.keep_index(opened == Opened::Fresh, lists, stop).await }
         });
-        let rules = RulesKeeper::new(registry.clone(), settings_state.subscribe(), clock.clone());
+        let in_force = settings_state.subscribe();
+        let settings_record =
+            SettingsRecord::new(own, recorder.clone(), registry.clone(), in_force.clone(), clock.clone());
+        let rules = RulesKeeper::new(registry.clone(), in_force, clock.clone(), settings_record.clone());
         let advisories = AdvisoryKeeper::new(registry.clone(), keeping, settings.advisories.clone(), clock.clone());
         let upkeep = match settings.server.home {
             Home::Machine => {
@@ -353,22 +358,18 @@ impl App {
             traces,
             metrics_readers: settings.metrics_readers.clone(),
             settings: settings_state,
+            settings_record,
             keepers,
             stop,
-            store: own,
             current,
             upkeep,
         })))
     }
 
-    /// Writes down which settings are others than at the last start, beside whatever else is done. For servers.
-    pub fn note_settings(&self, settings: &Settings) {
-        let (this, values) = (self.clone(), settings.effective.clone());
-        self.tasks.spawn(async move {
-            if let Err(error) = note_settings(&this.store, &this.recorder, &values, this.clock.now()).await {
-                tracing::warn!(%error, "which settings are others than before could not be written into the record");
-            }
-        });
+    /// Writes down which settings and rules in force are others than before, beside whatever else is done. For servers.
+    pub fn note_settings(&self) {
+        let record = self.settings_record.clone();
+        self.tasks.spawn(async move { record.note().await });
     }
 
     /// The same application by other settings, over the same store and with the same memory. All that can fail is done before
@@ -420,6 +421,7 @@ impl App {
             storage: self.registry.storage_state().await,
             upstreams: upstreams.collect(),
             github: self.registry.auth().github_is_failing().map(|fails| if fails { "failing" } else { "ok" }),
+            sinks: self.sinks.conditions().map(|(name, condition)| (name.to_owned(), condition)).collect(),
             settings: self.settings.health(),
             policy: PolicyState {
                 epoch: self.registry.policy().epoch().to_owned(),

@@ -83,6 +83,12 @@ impl Key {
         (!part.contains('/')).then_some(part)
     }
 
+    /// For the key of counted downloads, their day.
+    pub fn download_day(&self) -> Option<Day> {
+        self.download_part()?;
+        self.0.strip_prefix("-/downloads/")?.split_once('/')?.0.parse().ok()
+    }
+
     /// For the key of a tarball that an older system left, the package's name and the version's number.
     pub fn legacy_tarball_parts(&self) -> Option<(PackageName, &str)> {
         let (name, file) = self.0.rsplit_once('/')?;
@@ -267,6 +273,7 @@ impl Kind {
             Self::Settings => "settings",
             Self::Waivers => "waivers",
             Self::Sink => "sink",
+            Self::Hooks => "hooks",
             Self::AdvisoriesPointer => "advisories_pointer",
             Self::AdvisoriesIndex => "advisories_index",
             Self::Uploaded => "uploaded",
@@ -432,6 +439,11 @@ pub fn event_batch_named(name: &str) -> Option<Key> {
 
 /// The part of a day's downloads that others were added up into.
 pub const ALL_DOWNLOADS: &str = "all";
+
+/// The folder of all counted downloads.
+pub fn all_downloads() -> Key {
+    Key("-/downloads".to_owned())
+}
 
 /// The folder of a day's downloads.
 pub fn downloads(day: Day) -> Key {

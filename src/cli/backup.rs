@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use serde_json::json;
 
 use super::migrate::{list, problems};
-use super::{DataArgs, open_for_reading, open_store, output, runtime, stores};
+use super::{DataArgs, note_command, open_for_reading, open_store, output, runtime, stores};
 use crate::clock::Clock;
 use crate::keys::Key;
 use crate::maintenance::backup::{self, BackupReport, RestoreReport, RestoreWish, VerifyReport};
@@ -185,6 +186,14 @@ pub(super) fn run_restore(arguments: &RestoreArgs) -> anyhow::Result<ExitCode> {
         Place::Stream | Place::Archive(_) => None,
     };
     let target = open_store(&settings)?;
+    let note = async || {
+        let arguments = json!({ "from": arguments.source, "overwrite": wish.overwrite });
+        if wish.dry_run { Ok(()) } else { note_command(&target, "restore", arguments).await }
+    };
+    // A store that has to be empty would be so no more: its record has the restore when all is there.
+    if wish.into_existing {
+        runtime.block_on(note())?;
+    }
     let mut progress = output::Progress::of("objects");
     let step = |done: u64, key: &Key| progress.step(done, None, key);
     let restored = runtime.block_on(async {
@@ -202,6 +211,9 @@ pub(super) fn run_restore(arguments: &RestoreArgs) -> anyhow::Result<ExitCode> {
         anyhow::Error::new(error).context(advice)
     })?;
     drop(progress);
+    if !wish.into_existing {
+        runtime.block_on(note()).context("all is restored")?;
+    }
     output::report(&report, arguments.json, || restore_text(&report))?;
     Ok(if report.has_problems() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -19,7 +19,7 @@ use crate::storage::Store;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Removes tarballs and provenance bundles that no document names, prereleases that `[[retention]]` in the settings gives up, uploads
-and sign-ins that came to nothing; of what is cached of upstreams only what a limit here gives up. No stable version is ever
+and sign-ins that came to nothing; the counted downloads of a day that is over become one object; of what is cached of upstreams only what a limit here gives up. No stable version is ever
 removed, nor one that a dist-tag names. On a bucket it may run beside servers. Of a data directory the server must be stopped
 first. docs/maintenance.md has the rights that it needs, and what each limit means.
 
@@ -144,8 +144,9 @@ fn text(swept: &Swept) -> String {
     let mut lines: Vec<String> =
         swept.removed.iter().map(|(reason, count)| format!("{count} {} {would}.", reason.as_str())).collect();
     for key in &swept.left_alone {
-        lines
-            .push(format!("{key} cannot be read: nothing of that package was removed (`holdfast verify` tells more)."));
+        lines.push(format!(
+            "{key} cannot be read: nothing that may belong to it was removed (`holdfast verify` tells more)."
+        ));
     }
     lines.push(format!("{} objects looked at, {} bytes {would}.", swept.objects, swept.removed_bytes));
     lines.join("\n")

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
-use super::{DataArgs, open_store, output, runtime};
+use super::{DataArgs, note_command, open_store, output, runtime};
 use crate::clock::Clock;
 use crate::events::Event;
 use crate::npm::PackageName;
@@ -69,6 +70,11 @@ pub(super) fn run(arguments: &IndexArgs) -> anyhow::Result<ExitCode> {
     if !is_telling && store.is_shared() {
         output::message("holdfast: nothing to do: each server over a bucket keeps a search index of its own");
         return Ok(ExitCode::SUCCESS);
+    }
+    if !arguments.dry_run && !settings.is_read_only() {
+        let after = arguments.after.as_ref().map(ToString::to_string);
+        let asked = json!({ "sinks": arguments.sinks, "sink": arguments.sink, "after": after });
+        runtime()?.block_on(note_command(&store, "index", asked))?;
     }
     let report = runtime()?.block_on(index(arguments, &settings, &store, is_telling))?;
     if arguments.json {

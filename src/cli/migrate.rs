@@ -6,14 +6,17 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
+use serde_json::json;
 use url::Url;
 
 use super::confirm::confirm;
 use super::{note_command, open_for_reading, open_store, output, runtime, stores};
 use crate::aws::{self, Aws};
 use crate::clock::Clock;
+use crate::keys;
 use crate::maintenance::{self, CopyReport, FunctionReport, Lines, RelocateReport, Wish};
 use crate::settings::{ReadOnly, Settings};
+use crate::storage::Store;
 
 /// Arguments of `holdfast migrate`.
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -121,6 +124,9 @@ fn to_store(arguments: &MigrateArgs, from: &Settings, store: Option<&str>) -> an
     let source = open_for_reading(from)?;
     // A look must not make a directory.
     let target = if wish.dry_run { open_for_reading(&to)? } else { open_store(&to)? };
+    if !wish.dry_run {
+        runtime.block_on(note_copy((from, &source), (&to, &target), wish))?;
+    }
     let mut progress = output::Progress::of("objects");
     let clock = Clock::default();
     let copying = maintenance::copy(&source, &target, &clock, wish, |done, key| progress.step(done, None, key));
@@ -129,6 +135,24 @@ fn to_store(arguments: &MigrateArgs, from: &Settings, store: Option<&str>) -> an
     drop(progress);
     output::report(&report, arguments.json, || text(&report))?;
     Ok(if report.has_problems() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Writes down that one store is copied to another: in the second, and in the first where it is a bucket that has a record. A
+/// directory belongs to its server, and what has no record may be another program's.
+async fn note_copy(from: (&Settings, &Store), to: (&Settings, &Store), wish: Wish) -> anyhow::Result<()> {
+    const COMMAND: &str = "migrate --to-store";
+    let arguments = json!({ "from": from.0.storage.shown(), "overwrite": wish.overwrite, "prune": wish.prune });
+    note_command(to.1, COMMAND, arguments).await?;
+    let (settings, source) = from;
+    if !source.is_shared() || settings.is_read_only() {
+        return Ok(());
+    }
+    let has_record = matches!(source.list_folder(&keys::events()).recv().await, Some(Ok(_)));
+    if has_record && let Err(error) = note_command(source, COMMAND, json!({ "to": to.0.storage.shown() })).await {
+        // Whoever may only read there may copy all the same.
+        output::message(&format!("holdfast: the record of `{}` does not have it: {error:#}", settings.storage.shown()));
+    }
+    Ok(())
 }
 
 /// What came of both parts.
@@ -154,7 +178,7 @@ fn to_address(arguments: &MigrateArgs, from: &Settings, url: &Url) -> anyhow::Re
     let _entered = runtime.enter();
     let store = if dry_run { open_for_reading(from)? } else { open_store(from)? };
     if !dry_run {
-        runtime.block_on(note_command(&store, "migrate --to", serde_json::json!({ "to": base })))?;
+        runtime.block_on(note_command(&store, "migrate --to", json!({ "to": base })))?;
     }
     let mut progress = output::Progress::of("documents");
     let relocating = maintenance::relocate(&store, base, dry_run, |done, key| progress.step(done, None, key));

@@ -9,7 +9,9 @@ use super::confirm::confirm;
 use super::migrate::list;
 use super::{DataArgs, open_for_reading, output, runtime};
 use crate::maintenance::foreign_objects;
+use crate::settings;
 use crate::storage::{Location, Removal, Removed};
+use crate::telemetry;
 
 /// Arguments of `holdfast remove-storage`.
 #[derive(Debug, Args)]
@@ -60,12 +62,20 @@ pub(super) fn run(arguments: &RemoveStorageArgs) -> anyhow::Result<ExitCode> {
     }
     if !arguments.dry_run {
         confirm(&format!("All that is in {shown} will be gone for ever."), &name, arguments.yes.as_deref())?;
+        // The record of events goes with the store: the log is all that can tell.
+        telemetry::start(&settings.log, telemetry::Lines::AtOnce);
+        let by = settings::account_name().unwrap_or_default();
+        tracing::warn!(by, store = shown, "the store is being emptied and removed");
     }
     let mut progress = output::Progress::of("objects");
     let mut step = |done: u64, what: &str| progress.step(done, None, &what);
     let removed = runtime.block_on(removal.run(arguments.dry_run, &mut step));
     let removed = removed.with_context(|| format!("{shown} is not removed; run it again to go on"))?;
     drop(progress);
+    if !arguments.dry_run {
+        let Removed { objects, failed, is_place_gone, .. } = &removed;
+        tracing::warn!(objects, failed, is_place_gone, store = shown, "the store was emptied");
+    }
     output::report(&removed, arguments.json, || text(&removed, arguments.dry_run))?;
     Ok(if removed.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

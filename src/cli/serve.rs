@@ -155,7 +155,7 @@ async fn serve(settings: &Settings, inherited: Option<TcpListener>, mut reload: 
     // Before anybody is served: a store that loses changes must not take any.
     store.require_conditions().await.map_err(|error| unusable(error.into()))?;
     let app = App::with_store(settings, Clock::default(), store)?;
-    app.note_settings(settings);
+    app.note_settings();
     let port = bound.address().map_or(listen.port(), |address| address.port());
     // Whoever was told of the server may stop it, and in order.
     reload.listen()?;

@@ -20,7 +20,7 @@ pub(super) async fn root() -> Response {
 }
 
 /// 200 when a write would work now, 503 when not. What else is not well is told here and is no reason to take no requests: a
-/// kept copy stands in for an upstream, and old rules and settings stay in force.
+/// kept copy stands in for an upstream, old rules and settings stay in force, and a sink is told later from the record.
 pub(super) async fn ready(State(app): State<App>) -> Result<Response, ApiError> {
     let health = app.health().await;
     let parts = json!(health);

@@ -454,8 +454,10 @@ impl<'a> Copier<'a> {
             while let Some(key) = listed.recv().await {
                 let key = key.map_err(MoveError::target_list)?;
                 let part = key.part();
+                // What happened at the other store did happen: its record stays.
+                let is_event = key.event_instant().is_some();
                 let is_seen = || fingerprint_of(&key).is_some_and(|fingerprint| seen.contains(&fingerprint));
-                if !is_wanted(part, self.wish) || (part == Part::Document) != documents || is_seen() {
+                if !is_wanted(part, self.wish) || (part == Part::Document) != documents || is_event || is_seen() {
                     continue;
                 }
                 // It may have come since the source was listed.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hosted::{self, Document};
 use super::retention::Retention;
-use super::{AT_ONCE, LEAST_GRACE, groups, index_is_behind, is_older, is_past};
+use super::{AT_ONCE, LEAST_GRACE, downloads, groups, index_is_behind, is_older, is_past};
 use crate::auth::has_ended;
 use crate::clock::Clock;
 use crate::keys::{self, Key, Kind};
@@ -79,6 +79,8 @@ pub enum Reason {
     OldAdvisories,
     /// A document that was set aside.
     SetAside,
+    /// Counted downloads that are in the sum of their day.
+    AddedUp,
 }
 
 impl Reason {
@@ -95,6 +97,7 @@ impl Reason {
             Self::LeftTrial => "leftovers of the trial of conditional writes",
             Self::OldAdvisories => "indexes of advisories that are not in force",
             Self::SetAside => "documents that were set aside",
+            Self::AddedUp => "objects of counted downloads, which are in the sum of their day,",
         }
     }
 }
@@ -124,7 +127,7 @@ pub struct Swept {
     pub removed: BTreeMap<Reason, u64>,
     /// How much room they took, in bytes.
     pub removed_bytes: u64,
-    /// Documents that cannot be read: nothing that may belong to them was removed.
+    /// What cannot be read, documents above all: nothing that may belong to it was removed.
     pub left_alone: Vec<String>,
 }
 
@@ -168,6 +171,7 @@ pub async fn gc(
     sweeper.orphans(&keys::tarballs(), Reason::OrphanTarball).await?;
     sweeper.cache().await?;
     sweeper.leftovers().await?;
+    sweeper.downloads().await?;
     Ok(sweeper.swept)
 }
 
@@ -379,6 +383,31 @@ impl<T: FnMut(&Swept, Option<&Removal>)> Sweeper<'_, T> {
                     _ => continue,
                 };
                 self.remove(reason, &listed).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counted downloads of days that are over, added up into one object a day.
+    async fn downloads(&mut self) -> Result<(), storage::Error> {
+        let (store, grace, now) = (self.store, self.plan.grace, self.now);
+        let mut days = pin!(groups(store.list_objects(Some(&keys::all_downloads())), Key::download_day));
+        while let Some((day, listed)) = days.try_next().await? {
+            self.saw(listed.len() as u64);
+            let found = downloads::look(store, day, listed, grace, now).await?;
+            self.swept.left_alone.extend(found.unreadable.map(|key| key.to_string()));
+            for part in &found.added {
+                self.remove(Reason::AddedUp, part).await?;
+            }
+            for batch in found.batches {
+                let added = downloads::add(store, day, batch, self.plan.dry_run).await?;
+                self.swept.left_alone.extend(added.unreadable.iter().map(ToString::to_string));
+                for part in &added.parts {
+                    self.remove(Reason::AddedUp, part).await?;
+                }
+                if added.is_full {
+                    break;
+                }
             }
         }
         Ok(())

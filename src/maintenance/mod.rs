@@ -8,6 +8,7 @@
 mod archive;
 pub mod backup;
 mod copy;
+mod downloads;
 mod encrypt;
 mod finding;
 mod function;

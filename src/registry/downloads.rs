@@ -29,8 +29,10 @@ use crate::storage::{self, Durability, KeyedLocks, Store};
 const MAX_COUNTED: usize = 100_000;
 /// Days added up that are kept in memory.
 const REMEMBERED_BYTES: u64 = 32 << 20;
-/// A hundred thousand versions take a tenth of it.
-const MAX_OBJECT_BYTES: u64 = 64 << 20;
+/// What an object of counts has at most, in bytes: one that has more is left out. A hundred thousand versions take a tenth of it.
+pub const MAX_COUNTED_DAY_BYTES: u64 = 64 << 20;
+/// How often a day is begun again whose objects went while it was added up.
+const MOST_LOOKS: usize = 8;
 /// How old the sum of a day may be that is not over, or ended just now.
 const YOUNG_LASTS: Duration = Duration::from_mins(1);
 /// How old the sum of an earlier day may be: it changes no more, unless a process could not write for long.
@@ -45,13 +47,53 @@ pub const MAX_PACKAGES: usize = 128;
 /// Counts of each version of each package.
 type Counts = HashMap<String, HashMap<String, u64>>;
 
-/// The counts of a day as they are stored.
+/// The counts of a day as they are stored: those of one process, or a sum.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Stored {
+pub struct CountedDay {
     packages: Counts,
     /// The names of other objects of the day that are in this one, and are not added to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     merged: Vec<String>,
+}
+
+impl CountedDay {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn read(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+
+    /// As an object.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Texts and numbers: nothing in it can fail to be JSON.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Whether another object of the day is in this one.
+    pub fn has(&self, part: &str) -> bool {
+        self.merged.iter().any(|merged| merged == part)
+    }
+
+    /// Adds another object of the day, unless it is in this one.
+    pub fn add_part(&mut self, part: &str, counted: &Self) {
+        if !self.has(part) {
+            add_counts(&mut self.packages, &counted.packages);
+            self.merged.push(part.to_owned());
+        }
+    }
+}
+
+/// Adds counts to others.
+fn add_counts(sum: &mut Counts, counts: &Counts) {
+    for (name, versions) in counts {
+        let known = sum.entry(name.clone()).or_default();
+        for (version, count) in versions {
+            let known = known.entry(version.clone()).or_default();
+            *known = known.saturating_add(*count);
+        }
+    }
 }
 
 /// What this process has counted of a day.
@@ -211,6 +253,16 @@ impl Downloads {
     }
 
     async fn add_up(&self, day: Day) -> Result<Sum, storage::Error> {
+        for _ in 0..MOST_LOOKS {
+            if let Some(sum) = self.add_up_once(day).await? {
+                return Ok(sum);
+            }
+        }
+        Err(storage::Error::Unavailable(std::io::ErrorKind::Interrupted.into()))
+    }
+
+    /// `None` when an object has gone since they were listed: somebody has added it up into another one.
+    async fn add_up_once(&self, day: Day) -> Result<Option<Sum>, storage::Error> {
         let (mut sum, mut names, mut merged) = (Sum::default(), BTreeSet::new(), BTreeSet::new());
         let mut listed = self.store.list_folder(&keys::downloads(day));
         while let Some(key) = listed.recv().await {
@@ -222,7 +274,15 @@ impl Downloads {
             if merged.contains(&part) {
                 continue;
             }
-            let Some(bytes) = self.part(day, &part).await? else { continue };
+            let bytes = match self.part(day, &part).await {
+                Ok(bytes) => bytes,
+                Err(storage::Error::NotFound) => return Ok(None),
+                Err(error @ storage::Error::TooLarge) => {
+                    tracing::warn!(%day, part, %error, "counted downloads are left out");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let work = move || {
                 add(sum, &bytes).unwrap_or_else(|(sum, error)| {
                     tracing::warn!(%day, part, %error, "counted downloads cannot be read, and are left out");
@@ -234,20 +294,13 @@ impl Downloads {
             sum = added.0;
             merged.extend(added.1);
         }
-        Ok(sum)
+        Ok(Some(sum))
     }
 
-    /// The object of one process; `None` where it has gone since it was listed, or is too large to be one.
-    async fn part(&self, day: Day, part: &str) -> Result<Option<Bytes>, storage::Error> {
-        match self.store.snapshot_unless(&keys::downloads_of(day, part), None, MAX_OBJECT_BYTES).await {
-            Ok(snapshot) => Ok(snapshot.map(|snapshot| snapshot.bytes)),
-            Err(storage::Error::NotFound) => Ok(None),
-            Err(error @ storage::Error::TooLarge) => {
-                tracing::warn!(%day, part, %error, "counted downloads are left out");
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+    /// The object of one process.
+    async fn part(&self, day: Day, part: &str) -> Result<Bytes, storage::Error> {
+        let known = self.store.snapshot_unless(&keys::downloads_of(day, part), None, MAX_COUNTED_DAY_BYTES).await?;
+        Ok(known.ok_or(storage::Error::NotFound)?.bytes)
     }
 
     /// The sums of a period in the order of its days.
@@ -258,18 +311,13 @@ impl Downloads {
 
 /// Adds what is stored to a sum, and tells what is in it already. Gives the sum back where it cannot be read.
 fn add(mut sum: Sum, bytes: &[u8]) -> Result<(Sum, Vec<String>), (Sum, serde_json::Error)> {
-    let stored: Stored = match serde_json::from_slice(bytes) {
-        Ok(stored) => stored,
-        Err(error) => return Err((sum, error)),
-    };
-    for (name, versions) in stored.packages {
-        let counts = sum.packages.entry(name).or_default();
-        for (version, count) in versions {
-            let known = counts.entry(version).or_default();
-            *known = known.saturating_add(count);
+    match CountedDay::read(bytes) {
+        Ok(stored) => {
+            add_counts(&mut sum.packages, &stored.packages);
+            Ok((sum, stored.merged))
         }
+        Err(error) => Err((sum, error)),
     }
-    Ok((sum, stored.merged))
 }
 
 impl Registry {

@@ -44,7 +44,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 pub use access::Listing;
-pub use downloads::{DownloadCounts, MAX_PACKAGES};
+pub use downloads::{CountedDay, DownloadCounts, MAX_COUNTED_DAY_BYTES, MAX_PACKAGES};
 pub use error::{Challenge, Error, Refused};
 pub use explain::{Checked, MAX_CHECKED};
 pub use history::{EventPage, MAX_EVENTS};

@@ -100,6 +100,7 @@ impl Reload {
         match outcome {
             Ok((LoadedAgain { loaded, changed, waiting }, changed_app)) => {
                 self.log_level.set(&loaded.settings.log);
+                changed_app.note_settings();
                 service.replace(changed_app);
                 self.loaded = loaded;
                 let is_mended = app.settings.health().rejected_since.is_some();

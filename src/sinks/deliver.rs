@@ -1,7 +1,7 @@
 //! From the record to one sink.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use super::message::{Failure, Message};
 use super::seen::{Seen, Sight, What};
 use super::settings::{IndexFormat, SinkKind, SinkSettings, SnsFormat};
 use super::state::{Book, BookError, DeadLetter, State, Turn};
-use super::{BuildError, Sent, Status, file, http, insights, npm_hook, slack, sns, webhook};
+use super::{BuildError, Condition, Sent, Status, file, http, insights, npm_hook, slack, sns, webhook};
 use crate::clock::Clock;
 use crate::events::{Event, Kind, Position, Record};
 use crate::keys::{self, Key};
@@ -29,6 +29,8 @@ use crate::traces;
 pub(super) const LOOK: Duration = Duration::from_secs(30);
 /// How soon another process's turn is looked after: it takes moments as a rule.
 pub(super) const TURN: Duration = Duration::from_secs(2);
+/// How long an event may wait before that is worth a word.
+const BEHIND: Duration = Duration::from_mins(15);
 /// Batches of the record that are listed at once.
 pub(super) const BATCHES: usize = 16;
 /// Batches without an event for the sink after which it is written down that they were read.
@@ -62,6 +64,8 @@ pub(super) struct Sink {
     delivering: Mutex<()>,
     /// When the oldest batch that is not delivered was written, in milliseconds since 1970; 0 where there is none.
     waiting_since: AtomicI64,
+    /// Whether the last delivery failed, whoever tried it.
+    is_failing: AtomicBool,
 }
 
 impl std::fmt::Debug for Sink {
@@ -147,6 +151,7 @@ impl Sink {
             seen: matches!(settings.kind, SinkKind::Insights { .. }).then(Seen::default),
             delivering: Mutex::default(),
             waiting_since: AtomicI64::new(0),
+            is_failing: AtomicBool::new(false),
             settings,
             store,
             clock,
@@ -166,6 +171,17 @@ impl Sink {
                 let millis = self.clock.now().as_millis().saturating_sub(since);
                 Duration::from_millis(u64::try_from(millis).unwrap_or(0))
             }
+        }
+    }
+
+    /// How it is, as far as this process knows.
+    pub(super) fn condition(&self) -> Condition {
+        if self.is_failing.load(Ordering::Relaxed) {
+            Condition::Failing
+        } else if self.lag() > BEHIND {
+            Condition::Behind
+        } else {
+            Condition::Ok
         }
     }
 
@@ -227,6 +243,7 @@ impl Sink {
     async fn take_turn(&self, stop: &CancellationToken) -> Result<Rest, BookError> {
         // Looking costs less than taking the turn, which writes.
         if let Some(state) = self.book.read().await? {
+            self.is_failing.store(state.tries.failures > 0, Ordering::Relaxed);
             let turn = state.turn(&self.holder, self.clock.now());
             let is_read = self.look_ahead(&state.cursor.position).await?.is_none();
             if turn != Turn::Ours {
@@ -244,6 +261,7 @@ impl Sink {
         if let Err(Halt::Book(BookError::Lost)) = outcome {
             return Err(BookError::Lost);
         }
+        self.is_failing.store(state.tries.failures > 0, Ordering::Relaxed);
         // Whatever stopped us: what arrived is not told again if this write is done.
         self.book.release(&mut state).await?;
         match outcome {

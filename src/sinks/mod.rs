@@ -99,6 +99,18 @@ pub struct Status {
     pub is_retrying: bool,
 }
 
+/// How a sink is, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// It has all, or will soon.
+    Ok,
+    /// An event waits for longer than fifteen minutes.
+    Behind,
+    /// The last delivery failed, and is tried again.
+    Failing,
+}
+
 /// What came of [`Sinks::send_now`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Sent {
@@ -245,6 +257,11 @@ impl Sinks {
     /// nothing of the store.
     pub fn lags(&self) -> Vec<(&str, Duration)> {
         self.all.iter().map(|sink| (sink.name(), sink.lag())).collect()
+    }
+
+    /// How each sink is, by its name, as this process has last seen it. Asks nothing of the store.
+    pub fn conditions(&self) -> impl Iterator<Item = (&str, Condition)> {
+        self.all.iter().map(|sink| (sink.name(), sink.condition()))
     }
 
     /// How each sink is. One list of dead letters each.

@@ -15,5 +15,5 @@ pub use counted::keep_counted;
 pub use due::{Upkeep, keep_waivers};
 pub use recorded::keep_recorded;
 pub use rules::{FileStamp, RulesKeeper};
-pub use settings::note_settings;
+pub use settings::SettingsRecord;
 pub use sweep::keep_swept;

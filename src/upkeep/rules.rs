@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::SettingsRecord;
 use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::settings::Settings;
@@ -38,15 +39,21 @@ pub struct RulesKeeper {
     /// Those in force, which may be changed.
     settings: watch::Receiver<Arc<Settings>>,
     clock: Clock,
+    record: SettingsRecord,
     /// As the file was when it was last read. Nothing at first, not as it is then: it may have changed since the start.
     seen: Arc<Mutex<FileStamp>>,
 }
 
 impl RulesKeeper {
     /// Does nothing yet.
-    pub fn new(registry: Registry, settings: watch::Receiver<Arc<Settings>>, clock: Clock) -> Self {
+    pub fn new(
+        registry: Registry,
+        settings: watch::Receiver<Arc<Settings>>,
+        clock: Clock,
+        record: SettingsRecord,
+    ) -> Self {
         let nothing = FileStamp { path: settings.borrow().policy.rules_file.clone(), state: None };
-        Self { registry, settings, clock, seen: Arc::new(Mutex::new(nothing)) }
+        Self { registry, settings, clock, record, seen: Arc::new(Mutex::new(nothing)) }
     }
 
     /// Looks at the file until told to stop.
@@ -80,6 +87,7 @@ impl RulesKeeper {
                 tracing::info!(rules = rules.len(), file = %file.display(), "the policy's rules were read again and are in force");
                 registry.set_rules(rules);
                 registry.note_policy_health(|health| health.rules_rejected_since = None);
+                self.record.note().await;
             }
             Err(error) => {
                 for mistake in error.lines() {

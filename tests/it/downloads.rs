@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use holdfast::clock::Clock;
 use holdfast::registry::Redirect;
-use holdfast::storage::{Fault, FaultPlan};
+use holdfast::storage::{Durability, Fault, FaultPlan, Store};
+use holdfast::{keys, maintenance};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::app::{Caller, TestApp, refused};
+use crate::support::bucket::location;
 use crate::support::in_process::Plan;
+use crate::support::maintenance::in_days;
 use crate::support::object_server::ObjectServer;
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::Upstream;
@@ -165,4 +169,140 @@ async fn counts_follow_the_rules_of_reading() {
     refused(&alice.get(&format!("{POINT}/2025-01-01:2026-06-01/open,plain")).await, 400);
     let many = vec!["open"; 129].join(",");
     refused(&alice.get(&format!("{POINT}/{TODAY}/{many}")).await, 400);
+}
+
+/// A bucket with counts as several processes left them: of one day three parts and one that is damaged, of the next one part.
+async fn many_parts() -> (ObjectServer, Store) {
+    let server = ObjectServer::start("bucket");
+    let store = Store::at(&location(&server, "s3://bucket/registry")).unwrap();
+    for (day, part, counts) in [
+        ("2020-01-01", "0a", json!({ "tool": { "1.0.0": 1, "1.1.0": 2 } })),
+        ("2020-01-01", "0b", json!({ "tool": { "1.0.0": 4 }, "other": { "1.0.0": 8 } })),
+        ("2020-01-01", "zz", json!({ "tool": { "1.0.0": 16 } })),
+        ("2020-01-02", "0c", json!({ "tool": { "1.0.0": 32 } })),
+    ] {
+        let key = keys::downloads_of(day.parse().unwrap(), part);
+        store.create(&key, json!({ "packages": counts }).to_string().into()).await.unwrap();
+    }
+    let damaged = keys::downloads_of("2020-01-01".parse().unwrap(), "damaged");
+    store.create(&damaged, "{".to_owned().into()).await.unwrap();
+    (server, store)
+}
+
+async fn parts(store: &Store) -> Vec<String> {
+    let (mut listed, mut found) = (store.list_folder(&keys::all_downloads()), Vec::new());
+    while let Some(key) = listed.recv().await {
+        found.push(key.unwrap().as_str().trim_start_matches("-/downloads/").to_owned());
+    }
+    found.sort();
+    found
+}
+
+/// What a server that has just begun tells of both days.
+async fn of_both_days(server: &ObjectServer) -> Vec<u64> {
+    let app = TestApp::over_bucket(server, |_| {});
+    let told = app.anybody().get(&format!("{RANGE}/2020-01-01:2020-01-02")).await.ok().json();
+    told["downloads"].as_array().unwrap().iter().map(|day| day["downloads"].as_u64().unwrap()).collect()
+}
+
+const COUNTED: [u64; 2] = [31, 32];
+
+fn plan() -> maintenance::Plan {
+    maintenance::Plan {
+        dry_run: false,
+        grace: maintenance::GRACE,
+        cache: maintenance::CacheLimits::default(),
+        set_aside: false,
+        retention: Vec::new(),
+    }
+}
+
+async fn gc(
+    store: &Store,
+    clock: &Clock,
+    plan: &maintenance::Plan,
+) -> Result<maintenance::Swept, maintenance::GcError> {
+    maintenance::gc(store, clock, plan, |_, _| {}).await
+}
+
+#[tokio::test]
+async fn days_that_are_over_become_one_object_and_count_the_same() {
+    let (server, store) = many_parts().await;
+    let before = parts(&store).await;
+    assert_eq!(of_both_days(&server).await, COUNTED);
+    // Whoever wrote a minute ago may write again.
+    assert!(gc(&store, &Clock::default(), &plan()).await.unwrap().removed.is_empty());
+    let dry = gc(&store, &in_days(2), &maintenance::Plan { dry_run: true, ..plan() }).await.unwrap();
+    assert_eq!(dry.removed[&maintenance::Reason::AddedUp], 3);
+    assert_eq!(parts(&store).await, before);
+
+    let done = gc(&store, &in_days(2), &plan()).await.unwrap();
+    assert_eq!((&done.removed, done.removed_bytes), (&dry.removed, dry.removed_bytes));
+    assert_eq!(done.left_alone, ["-/downloads/2020-01-01/damaged.json"]);
+    // One alone stays as it is.
+    assert_eq!(parts(&store).await, ["2020-01-01/all.json", "2020-01-01/damaged.json", "2020-01-02/0c.json"]);
+    let day = "2020-01-01".parse().unwrap();
+    let all = keys::downloads_of(day, keys::ALL_DOWNLOADS);
+    let sum: Value = serde_json::from_slice(&store.read(&all).await.unwrap()).unwrap();
+    assert_eq!(sum["packages"], json!({ "tool": { "1.0.0": 21, "1.1.0": 2 }, "other": { "1.0.0": 8 } }));
+    assert_eq!(of_both_days(&server).await, COUNTED);
+    assert!(gc(&store, &in_days(2), &plan()).await.unwrap().removed.is_empty());
+
+    // What comes later is added, and what was added before is not added again.
+    for part in ["0a", "late"] {
+        let counts = json!({ "packages": { "tool": { "1.0.0": 64 } } });
+        store.create(&keys::downloads_of(day, part), counts.to_string().into()).await.unwrap();
+    }
+    assert_eq!(of_both_days(&server).await, [95, 32]);
+    assert_eq!(gc(&store, &in_days(2), &plan()).await.unwrap().removed[&maintenance::Reason::AddedUp], 2);
+    assert_eq!(of_both_days(&server).await, [95, 32]);
+
+    // A sum that cannot be read keeps all of its day.
+    store.put(&all, "{".to_owned().into(), Durability::Synced).await.unwrap();
+    store.create(&keys::downloads_of(day, "later"), r#"{"packages":{}}"#.to_owned().into()).await.unwrap();
+    let done = gc(&store, &in_days(2), &plan()).await.unwrap();
+    assert_eq!((done.removed.len(), done.left_alone), (0, vec![all.to_string()]));
+}
+
+#[tokio::test]
+async fn adding_up_that_is_cut_off_anywhere_loses_and_doubles_nothing() {
+    for fault in [Fault::Before, Fault::After, Fault::Dead, Fault::Full] {
+        for at in 0.. {
+            let (server, store) = many_parts().await;
+            let faults = FaultPlan::new(fault, at);
+            let outcome = gc(&store.clone().with_faults(faults.clone()), &in_days(2), &plan()).await;
+            assert_eq!(outcome.is_ok(), faults.writes() <= at, "{fault:?} {at}");
+            assert_eq!(of_both_days(&server).await, COUNTED, "{fault:?} {at}");
+            gc(&store, &in_days(2), &plan()).await.unwrap();
+            assert_eq!(of_both_days(&server).await, COUNTED, "{fault:?} {at}");
+            assert_eq!(parts(&store).await.len(), 3, "{fault:?} {at}");
+            if outcome.is_ok() {
+                assert!(at > 3, "too few writes were tried");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_may_add_up_at_once_while_others_read() {
+    let (server, store) = many_parts().await;
+    for number in 0..150 {
+        let key = keys::downloads_of("2020-01-02".parse().unwrap(), &format!("more-{number}"));
+        store.create(&key, r#"{"packages":{"tool":{"1.0.0":1}}}"#.to_owned().into()).await.unwrap();
+    }
+    let other = Store::at(&location(&server, "s3://bucket/registry")).unwrap();
+    let (clock, plan) = (in_days(2), plan());
+    let adding = async { tokio::join!(gc(&store, &clock, &plan), gc(&other, &clock, &plan)) };
+    let mut adding = Box::pin(adding);
+    let (one, another) = loop {
+        tokio::select! {
+            done = &mut adding => break done,
+            told = of_both_days(&server) => assert_eq!(told, [31, 182]),
+        }
+    };
+    one.unwrap();
+    another.unwrap();
+    assert_eq!(of_both_days(&server).await, [31, 182]);
+    assert_eq!(parts(&store).await, ["2020-01-01/all.json", "2020-01-01/damaged.json", "2020-01-02/all.json"]);
 }

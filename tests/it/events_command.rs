@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use holdfast::events::{Event, Kind, WhoKind};
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
 use crate::support::server::{Settings, program};
 use crate::support::tarballs::Tarball;
 
@@ -149,4 +150,93 @@ async fn orders_and_commands_are_told_with_the_account_that_gave_them() {
     assert_eq!(kinds, ["user.create", "user.change", "admin.command"]);
     assert!(events.iter().all(|event| event.who.kind == WhoKind::Operator));
     assert_eq!(events[2].details["command"], "import codebox");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_a_whole_store_is_in_the_record_of_each_store_it_concerns() {
+    let mut server = Settings::alone().start().await;
+    let alice = server.http().create_user("alice", "correct horse battery").await;
+    server.http().with_token(&alice).publish(&Tarball::new("tool", "1.0.0")).await.ok();
+    server.stop().await;
+    let data = server.data();
+    let folder = data.parent().unwrap().to_owned();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let commands = async |data: PathBuf| -> Vec<Value> {
+        let (_, lines, said) = run(data, &["events", "--json", "--kind", "admin.command"]).await;
+        assert!(said.is_empty(), "{said}");
+        parsed(&lines).into_iter().map(|event| Value::Object(event.details)).collect()
+    };
+    let ok = async |data: PathBuf, arguments: &[&str]| {
+        let (code, _, said) = run(data, arguments).await;
+        assert_eq!(code, 0, "{arguments:?}: {said}");
+    };
+
+    ok(data.clone(), &["index", "--dry-run"]).await;
+    assert!(commands(data.clone()).await.is_empty());
+    ok(data.clone(), &["index"]).await;
+    assert_eq!(commands(data.clone()).await[0]["command"], "index");
+
+    // A directory that is copied belongs to its server: only the copy is written to.
+    let shown = data.display().to_string();
+    let copy = ["migrate", "--from-store", &shown, "--to-store", &at("copy")];
+    let run_here = async |arguments: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(arguments).current_dir(&folder).env_clear().env("HOME", &folder).env("USER", "ann");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    run_here(&copy).await;
+    run_here(&[&copy[..], &["--dry-run"]].concat()).await;
+    assert_eq!(commands(data.clone()).await.len(), 1);
+    // Its own record is no part of what is copied: to be the same again does not take that away.
+    run_here(&[&copy[..], &["--prune", "--yes", &at("copy")]].concat()).await;
+    let told = commands(folder.join("copy")).await;
+    let names: Vec<&Value> = told.iter().map(|details| &details["command"]).collect();
+    assert_eq!(names, ["index", "migrate --to-store", "migrate --to-store"]);
+    assert_eq!(told[2]["arguments"], json!({ "from": shown, "overwrite": false, "prune": true }));
+
+    run_here(&["backup", "backup", "--data", &shown]).await;
+    ok(folder.join("restored"), &["restore", "backup", "--dry-run"]).await;
+    ok(folder.join("restored"), &["restore", "backup"]).await;
+    ok(folder.join("restored"), &["restore", "backup", "--into-existing"]).await;
+    let told = commands(folder.join("restored")).await;
+    let names: Vec<&Value> = told.iter().map(|details| &details["command"]).collect();
+    assert_eq!(names, ["index", "restore", "restore"]);
+    assert_eq!(told[1]["arguments"], json!({ "from": "backup", "overwrite": false }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_and_rules_that_change_while_a_server_runs_are_told() {
+    let mut server = Settings::alone().config("[cache]\nmemory_bytes = 1000000\n").stable_port().start().await;
+    let changes = async || settings_events(server.data()).await;
+    let told = async |count: usize| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while changes().await.len() < count {
+            assert!(std::time::Instant::now() < deadline, "{:?}\n{}", changes().await, server.log().tail(20));
+        }
+    };
+    told(1).await;
+    server.rewrite_config("[cache]\nmemory_bytes = 1000000\n[log]\nlevel = \"debug\"\n");
+    told(2).await;
+    // Where the server was started, since the settings name none.
+    let rules = server.data().parent().unwrap().join("home/policy.toml");
+    let rule =
+        "[[rule]]\nid = \"one\"\naction = \"deny\"\npackages = [\"left\"]\nauthor = \"ann\"\nreason = \"none\"\n";
+    std::fs::write(&rules, rule).unwrap();
+    told(3).await;
+    // With a mistake the old ones stay in force: nothing has changed.
+    std::fs::write(&rules, "[[rule]]\nid = 1\n").unwrap();
+    let ready = async || server.http().get("/-/ready").await.ok().json();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while ready().await["policy"]["rules"] != "rejected" {
+        assert!(std::time::Instant::now() < deadline, "{}", server.log().tail(20));
+    }
+    std::fs::write(&rules, format!("# The same.\n{rule}")).unwrap();
+    while ready().await["policy"]["rules"] != "ok" {
+        assert!(std::time::Instant::now() < deadline, "{}", server.log().tail(20));
+    }
+    server.stop().await;
+    let keys: Vec<Value> =
+        settings_events(server.data()).await.into_iter().map(|mut event| event["keys"].take()).collect();
+    assert_eq!(keys[1..], [json!(["log.level"]), json!(["policy.rules"])]);
 }

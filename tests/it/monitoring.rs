@@ -2,16 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use holdfast::metrics::{METRICS, Readers, ReadingToken};
 use holdfast::secret::Secret;
 use holdfast::settings::Auto;
+use holdfast::sinks::{SinkKind, SinkSettings, Wants};
 use holdfast::storage::{self, FaultPlan};
 use reqwest::StatusCode;
+use serde_json::json;
 
+use crate::support::PATIENCE;
 use crate::support::app::{Caller, TestApp, refused};
+use crate::support::company::Company;
+use crate::support::github::Mode;
 use crate::support::http::Answer;
 use crate::support::in_process::Plan;
+use crate::support::receiver::{Mood, Receiver};
 use crate::support::tarballs::Tarball;
 use crate::support::upstream::{Fault, Upstream};
 
@@ -161,6 +168,54 @@ async fn readiness_tells_which_part_is_bad() {
     assert_eq!(health["upstreams"]["default"], "left_alone", "{health}");
     let left_alone = value(&figures(&app.anybody()).await, r#"holdfast_upstream_left_alone{upstream="default"}"#);
     assert_eq!(left_alone, Some(1.0));
+}
+
+#[tokio::test]
+async fn readiness_tells_of_github_and_takes_requests_all_the_same() {
+    let company = Company::with(|_| {}).await;
+    let github = async || company.app.anybody().get("/-/ready").await.ok().json()["github"].take();
+    assert_eq!(github().await, "ok");
+    company.person("ann").await;
+    assert_eq!(github().await, "ok");
+    company.github.set_mode(Mode::Down);
+    let token = company.github.personal_token("olga");
+    refused(&company.app.anybody().sign_in("olga", &token).await, 503);
+    assert_eq!(github().await, "failing");
+    company.github.set_mode(Mode::Well);
+    company.app.anybody().sign_in("olga", &token).await.ok();
+    assert_eq!(github().await, "ok");
+}
+
+#[tokio::test]
+async fn readiness_tells_which_sink_is_failing_or_behind_and_takes_requests_all_the_same() {
+    let (good, bad) = (Receiver::start(), Receiver::start());
+    let app = TestApp::with(|settings| {
+        let sink = |name: &str, receiver: &Receiver| SinkSettings {
+            name: name.to_owned(),
+            kind: SinkKind::Slack { url: receiver.url("/").parse().unwrap() },
+            wants: Wants::default(),
+            timeout: Duration::from_secs(5),
+            tries: 3,
+        };
+        settings.sinks = vec![sink("bad", &bad), sink("good", &good)];
+    });
+    let sinks = async || app.anybody().get("/-/ready").await.ok().json()["sinks"].take();
+    assert_eq!(sinks().await, json!({ "bad": "ok", "good": "ok" }));
+    bad.become_(Mood::Status(500));
+    app.user("alice").await.publish(&Tarball::new("tool", "1.0.0")).await.ok();
+    app.app.sinks.deliver_within(PATIENCE).await;
+    assert_eq!(sinks().await, json!({ "bad": "failing", "good": "ok" }));
+    bad.become_(Mood::Status(200));
+    app.clock.advance(Duration::from_hours(1));
+    app.app.sinks.deliver_within(PATIENCE).await;
+    assert_eq!(sinks().await, json!({ "bad": "ok", "good": "ok" }));
+    // Nothing has failed, and nothing is told.
+    bad.become_(Mood::Hangs);
+    app.user("bob").await.publish(&Tarball::new("other", "1.0.0")).await.ok();
+    app.app.sinks.deliver_within(Duration::ZERO).await;
+    assert_eq!(sinks().await["bad"], "ok");
+    app.clock.advance(Duration::from_mins(16));
+    assert_eq!(sinks().await["bad"], "behind");
 }
 
 #[tokio::test]

@@ -504,7 +504,14 @@ async fn a_copy_or_restore_that_is_killed_leaves_what_can_be_read_and_goes_on() 
         }
         let done = run(home.path(), arguments).await;
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        assert_eq!(objects(&Store::open_reading(&home.path().join(place)).unwrap()).await, all, "{arguments:?}");
+        let store = Store::open_reading(&home.path().join(place)).unwrap();
+        let mut found = objects(&store).await;
+        // Each run of a copy, and the restore that was finished, is in the record of the store that it was brought to.
+        let (known, of_commands): (Vec<_>, Vec<_>) =
+            found.keys().filter(|key| key.starts_with("-/events/")).cloned().partition(|key| all.contains_key(key));
+        assert!(!known.is_empty() && !of_commands.is_empty());
+        found.retain(|key, _| !of_commands.contains(key));
+        assert_eq!(found, all, "{arguments:?}");
     }
 }
 

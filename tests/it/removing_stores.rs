@@ -137,6 +137,9 @@ async fn the_command_asks_for_the_buckets_name() {
     let done = run(home.path(), &["remove-storage", "--with-foreign", "--yes", "bucket", "--json"], &variables).await;
     let report: Value = serde_json::from_slice(&done.stdout).unwrap();
     assert_eq!((&report["objects"], &report["is_place_gone"]), (&json!(2), &json!(true)));
+    // The record of events is gone with it.
+    let log = String::from_utf8_lossy(&done.stderr);
+    assert!(log.contains("the store is being emptied and removed") && log.contains("s3://bucket"), "{log}");
     assert_eq!(raw.status("").await, 404);
 }
 
