@@ -170,7 +170,7 @@ pub static KEYS: &[KeyInfo] = &[
     key!(
         "server.idle_seconds",
         "30",
-        "How long a client may take for the head of a request, and how long it may then be silent. A body may take twice this, and a second more for each KiB.",
+        "How long a client may take for the head of a request, and how long it may then be silent, or take nothing of an answer; up to twice as long where that falls together badly. A body may take twice this, and a second more for each KiB.",
         |draft, _, value| {
             draft.settings.server.idle = Duration::from_secs(bytes(value)?.max(1));
             Ok(())
