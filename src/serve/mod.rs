@@ -6,6 +6,6 @@ mod reload;
 pub mod systemd;
 mod tcp;
 
-pub use lambda::{LambdaError, serve_lambda};
+pub use lambda::{LambdaError, serve_lambda, serve_removal};
 pub use reload::Reload;
 pub use tcp::{Bound, ServeError, bind, inherit};
