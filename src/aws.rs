@@ -1,5 +1,5 @@
 //! Requests to AWS, and to what speaks as S3 does, that `object_store` does not make itself: signed with its signer, by its
-//! credentials, over its client.
+//! credentials, over its client; and without a signature where a link stands for one.
 
 use std::io;
 use std::sync::Arc;
@@ -120,6 +120,22 @@ impl Aws {
         };
         let answered = tokio::time::timeout(self.timeout, exchange).await;
         answered.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)
+    }
+
+    /// Puts something where a link lets anybody who has it, without a signature of ours, once. Returns the status.
+    ///
+    /// # Errors
+    /// [`AwsError::Request`], whose words may have the link in them.
+    pub async fn put_by_link(&self, url: &Url, body: Bytes) -> Result<u16, AwsError> {
+        let failed = |error: io::Error| AwsError::Request(error);
+        let mut request = HttpRequest::new(HttpRequestBody::from(body));
+        *request.method_mut() = Method::PUT;
+        *request.uri_mut() = url.as_str().parse().map_err(|error| failed(io::Error::other(error)))?;
+        match tokio::time::timeout(self.timeout, self.client.execute(request)).await {
+            Ok(Ok(answer)) => Ok(answer.status().as_u16()),
+            Ok(Err(error)) => Err(failed(io::Error::other(error))),
+            Err(_) => Err(failed(io::ErrorKind::TimedOut.into())),
+        }
     }
 }
 

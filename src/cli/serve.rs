@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &SettingsArgs) -> anyhow::Result<ExitCode> {
     let log_level = telemetry::start(&settings.log, telemetry::Lines::Collected);
     if !loaded.unused.is_empty() {
         output::message(&format!(
-            "holdfast: of codebox's variables these mean nothing by themselves, since Insights needs an id and a secret: {}",
+            "holdfast: of codebox's variables these mean nothing, since Insights needs an id and a secret, and a topic is an ARN: {}",
             loaded.unused.join(", ")
         ));
     }

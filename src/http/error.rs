@@ -181,6 +181,7 @@ kinds! {
     UPSTREAM_BUSY = "upstream_busy", SERVICE_UNAVAILABLE, "The upstream registry asks to come back later, and nothing kept here can stand in.";
     UPSTREAM_TIMED_OUT = "upstream_timed_out", GATEWAY_TIMEOUT, "The upstream registry did not answer in time.";
     UNRECORDED = "unrecorded", SERVICE_UNAVAILABLE, "The change was made, but the storage failed before it could be written into the record of events, which is done as soon as it answers: look before you try again.";
+    UNRECORDED_FULL = "unrecorded_full", INSUFFICIENT_STORAGE, "The change was made, but the storage is full and it could not be written into the record of events, which is done as soon as there is room: look before you try again.";
     STORAGE_UNAVAILABLE = "storage_unavailable", SERVICE_UNAVAILABLE, "The storage does not answer: nothing was changed that was not acknowledged, try again.";
     STORAGE_FULL = "storage_full", INSUFFICIENT_STORAGE, "The storage is full: nothing was changed.";
 }
@@ -482,7 +483,7 @@ impl From<Error> for ApiError {
             Error::Auth(error) => error.into(),
             Error::Upstream(error) => upstream_error(error),
             Error::Storage(error) => storage_error(error),
-            Error::Unrecorded(error) => Self::new(&UNRECORDED).because(error),
+            Error::Unrecorded(error) => unrecorded(error),
             Error::Damaged => Self::new(&DAMAGED).because(Error::Damaged),
             Error::DocumentTooLarge(ref name) => Self::saying(
                 &DOCUMENT_TOO_LARGE,
@@ -576,7 +577,7 @@ impl From<auth::Error> for ApiError {
             auth::Error::TrustedAlready => Self::new(&TRUSTED_ALREADY),
             auth::Error::Exchange(error) => exchange(&error),
             auth::Error::Store(error) => storage_error(error),
-            auth::Error::Unrecorded(error) => Self::new(&UNRECORDED).because(error),
+            auth::Error::Unrecorded(error) => unrecorded(error),
             auth::Error::Damaged => Self::new(&DAMAGED).because(error),
             other => github_or_login(other),
         }
@@ -706,6 +707,12 @@ fn public_words(error: &upstream::Error) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// A change that is done and not in the record.
+fn unrecorded(error: storage::Error) -> ApiError {
+    let kind = if matches!(error, storage::Error::Full(_)) { &UNRECORDED_FULL } else { &UNRECORDED };
+    ApiError::new(kind).because(error)
 }
 
 fn storage_error(error: storage::Error) -> ApiError {

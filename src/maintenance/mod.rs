@@ -19,6 +19,7 @@ mod relocate;
 mod remove;
 mod report;
 mod retention;
+mod stack;
 mod transfer;
 mod verify;
 
@@ -40,6 +41,7 @@ pub use relocate::{RelocateReport, relocate};
 pub use remove::foreign_objects;
 pub use report::Lines;
 pub use retention::Retention;
+pub use stack::{StackError, StackEvent, StackRemoval, StackSettingsError};
 pub use transfer::MoveError;
 pub use verify::{Checked, Look, verify};
 

@@ -7,6 +7,6 @@ pub mod systemd;
 mod tcp;
 mod watched;
 
-pub use lambda::{LambdaError, serve_lambda};
+pub use lambda::{LambdaError, serve_lambda, serve_removal};
 pub use reload::Reload;
 pub use tcp::{Bound, ServeError, bind, inherit};

@@ -339,6 +339,15 @@ pub static KEYS: &[KeyInfo] = &[
             Ok(())
         }
     ),
+    key!(restart
+        "storage.remove_with_stack",
+        "none",
+        "Inside AWS Lambda: the ARN of a stack of CloudFormation. The function removes the bucket with all that is in it when that stack is deleted, and does nothing else. `deploy/aws/template.yaml` sets it.",
+        |draft, _, value| {
+            draft.settings.storage.remove_with_stack = Some(text(value)?);
+            Ok(())
+        }
+    ),
     key!(
         "storage.read_only",
         "\"auto\"",

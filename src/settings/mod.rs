@@ -132,6 +132,8 @@ pub struct Storage {
     pub read_only: ReadOnly,
     /// The bucket was named by the variable of the older system (codebox-npm).
     pub is_taken_over: bool,
+    /// The ARN of the stack with which the bucket goes, for the function that removes it and does nothing else.
+    pub remove_with_stack: Option<String>,
 }
 
 impl Storage {
@@ -267,6 +269,7 @@ impl Default for Settings {
                 fresh: Duration::ZERO,
                 read_only: ReadOnly::Auto,
                 is_taken_over: false,
+                remove_with_stack: None,
             },
             cache: Cache { memory_bytes: 64 << 20 },
             redirect: None,

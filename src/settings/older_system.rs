@@ -7,6 +7,7 @@ use super::layers::{Layer, Origin};
 use super::{Settings, Shown};
 use crate::auth::{Action, Rule};
 use crate::npm::Pattern;
+use crate::sinks::Topic;
 
 /// The variable by which the older system's environment is known: as its functions had it, and as its deployment did.
 const MARKS: [&str; 2] = ["githubClientId", "CODEBOX_GITHUB_CLIENT_ID"];
@@ -43,11 +44,21 @@ fn either<'a>(environment: &'a [(String, String)], names: [&'static str; 2]) -> 
     names.into_iter().find_map(|name| value(environment, name).map(|found| (name, found)))
 }
 
-/// The variables that are there and mean nothing: one of the two that Insights needs, as in the older system.
+/// The variables that are there and mean nothing: one of the two that Insights needs, as in the older system, and a topic that
+/// is none.
 pub(super) fn unused(environment: &[(String, String)]) -> Vec<&'static str> {
-    let set: Vec<_> =
-        INSIGHTS.into_iter().filter_map(|names| either(environment, names)).map(|(name, _)| name).collect();
-    if is_there(environment) && set.len() == 1 { set } else { Vec::new() }
+    if !is_there(environment) {
+        return Vec::new();
+    }
+    let set = INSIGHTS.into_iter().filter_map(|names| either(environment, names)).map(|(name, _)| name);
+    let mut unused: Vec<_> = Some(set.collect::<Vec<_>>()).filter(|set| set.len() == 1).unwrap_or_default();
+    unused.extend(value(environment, TOPIC).filter(|topic| !is_topic(topic)).map(|_| TOPIC));
+    unused
+}
+
+/// Nothing had read the topic since version 0.13, so what is left there may be anything.
+fn is_topic(text: &str) -> bool {
+    text.parse::<Topic>().is_ok()
 }
 
 /// The sinks that its variables stand for.
@@ -61,7 +72,7 @@ fn sinks(environment: &[(String, String)]) -> Vec<(&'static str, String, Origin)
         set("sinks.insights.client_id", id_name, id);
         set("sinks.insights.secret", secret_name, secret);
     }
-    if let Some(topic) = value(environment, TOPIC) {
+    if let Some(topic) = value(environment, TOPIC).filter(|topic| is_topic(topic)) {
         set("sinks.log-topic.kind", TOPIC, "sns");
         set("sinks.log-topic.topic", TOPIC, topic);
         set("sinks.log-topic.format", TOPIC, "codebox");
@@ -216,6 +227,10 @@ mod tests {
         assert_eq!(unused(&owned[..2]), ["clientId"]);
         assert!(load(&environment[..2]).unwrap().sinks.is_empty());
         assert!(load(&environment[1..]).unwrap().sinks.is_empty());
+        // A topic that is none did nothing there either.
+        let wrong = [("githubClientId", "id"), ("logTopic", "npm-log")];
+        assert!(load(&wrong).unwrap().sinks.is_empty());
+        assert_eq!(unused(&wrong.map(|(name, value)| (name.to_owned(), value.to_owned()))), ["logTopic"]);
     }
 
     #[test]

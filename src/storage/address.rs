@@ -20,6 +20,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::at_rest::{AtRestClient, WantedEncryption};
+use super::odd_keys::PathsOnly;
 use crate::aws::{self, Aws, AwsError};
 use crate::secret::Secret;
 
@@ -307,6 +308,7 @@ fn both<S: ObjectStore + Signer>(store: S) -> (Arc<dyn ObjectStore>, Option<Arc<
 fn s3(settings: &BucketSettings, bucket: &str) -> Result<AmazonS3Builder, object_store::Error> {
     let mut builder = AmazonS3Builder::from_env()
         .with_bucket_name(bucket)
+        .with_http_connector(PathsOnly)
         .with_client_options(client(settings))
         .with_retry(retry(settings));
     if let Some((id, secret)) = &settings.access_key {

@@ -12,6 +12,7 @@ mod error;
 mod fault;
 mod local;
 mod locks;
+mod odd_keys;
 mod removal;
 mod settle;
 mod upload;

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use holdfast::clock::Clock;
 use holdfast::keys::{self, Key};
+use holdfast::maintenance::{CacheLimits, Code, GRACE, Look, Plan, Wish, backup, copy, foreign_objects, gc, verify};
 use holdfast::storage::{
-    BucketSettings, ByteRange, Change, Durability, Error, Existing, Known, Location, Store, UpdateError,
+    BucketSettings, ByteRange, Change, Durability, Error, Existing, Known, Location, Removal, Store, UpdateError,
 };
 
 use crate::support::bucket::{bucket, location};
 use crate::support::object_server::{Fault, Misbehaviour, ObjectServer, Operation};
+use crate::support::real_servers::{Kind, RealServer};
 
 fn key() -> Key {
     keys::packument(&"counter".parse().unwrap())
@@ -370,4 +373,57 @@ async fn what_others_wrote_on_top_is_not_taken_for_our_own() {
     // What is taken for absent and is not, is found out.
     let (number, _) = other.update_from(&key(), Known::Absent, increment).await.unwrap();
     assert_eq!(number, 5);
+}
+
+/// What others may have written into a bucket, under keys that no file system and no path could have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_are_no_paths_are_told_as_foreign_and_stop_nothing() {
+    let Some(server) = RealServer::start(Kind::Moto, "bucket").await else { return };
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let put = async |key: &str| {
+        let path = key.split('/').map(|part| part.replace('.', "%2E")).collect::<Vec<_>>().join("/");
+        let signed =
+            "AWS4-HMAC-SHA256 Credential=S3RVER/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=none";
+        let sent = http.put(format!("{}/bucket/registry/{path}", server.url())).header("authorization", signed);
+        sent.body("of somebody").send().await.unwrap().error_for_status().unwrap();
+    };
+    let place = Location::Bucket(Box::new(bucket(server.url(), "s3://bucket/registry")));
+    let store = Store::at(&place).unwrap();
+    let tool = keys::packument(&"tool".parse().unwrap());
+    store.create(&tool, "{}".into()).await.unwrap();
+    for key in ["a//b", "tool//1.0.0.tgz", "folder/", "c%01d", "-/tarballs//x.tgz", "notes.txt"] {
+        put(key).await;
+    }
+    let listed = async |store: &Store| {
+        let (mut listed, mut keys) = (store.list(), Vec::new());
+        while let Some(key) = listed.recv().await {
+            keys.push(key.unwrap().to_string());
+        }
+        keys.sort();
+        keys
+    };
+    let found = listed(&store).await;
+    assert!(found.contains(&"tool/index.json".to_owned()) && found.contains(&"a/%/b".to_owned()), "{found:?}");
+
+    let mut foreign = Vec::new();
+    let look = Look { content: true, repair: true, grace: GRACE };
+    let checked = verify(&store, &Clock::default(), look, |_, finding| foreign.extend(finding.cloned())).await.unwrap();
+    assert!(checked.problems + checked.leftovers > 0, "{checked:?}");
+    assert!(foreign.iter().any(|finding| finding.key == "a/%/b" && finding.code == Code::ForeignObject), "{foreign:?}");
+    let plan =
+        Plan { dry_run: false, grace: GRACE, cache: CacheLimits::default(), set_aside: true, retention: Vec::new() };
+    gc(&store, &Clock::default(), &plan, |_, _| {}).await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let copied = Store::open(&folder.path().join("copy")).unwrap();
+    let report = copy(&store, &copied, &Clock::default(), Wish::default(), |_, _| {}).await.unwrap();
+    assert!(report.foreign >= 3, "{report:?}");
+    assert!(listed(&copied).await.contains(&"tool/index.json".to_owned()));
+    let archive = folder.path().join("all.tar.zst");
+    backup::into_archive(&store, &archive, &Clock::default(), Wish::default(), |_, _| {}).await.unwrap();
+    backup::verify_archive(&archive, |_, _| {}).await.unwrap();
+    assert!(!foreign_objects(&store).await.unwrap().is_empty());
+    let removed = Removal::of(&place).unwrap().run(false, &mut |_, _| {}).await.unwrap();
+    assert_eq!(removed.failed, 0, "{removed:?}");
+    assert!(listed(&store).await.is_empty());
 }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use holdfast::clock::Clock;
 use holdfast::operator::{Order, Outcome};
 use holdfast::serve::control;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
+use crate::support::authenticator::Authenticator;
 use crate::support::bucket::CREDENTIALS;
 use crate::support::ci::exchange_path;
 use crate::support::collector::Collector;
@@ -341,6 +343,7 @@ async fn by_github(witness: &mut Witness, github: &GitHub) {
     witness.keeps(done.rsplit('.').next().unwrap());
     witness.keeps_of(&answer, "/userCode");
     witness.get(&done, &[]).await;
+    by_device(witness, github).await;
     // An invitation that nobody gave.
     witness.get(&format!("/-/invite/{wrong}"), &[]).await;
     witness.send(Method::POST, &format!("/-/invite/{wrong}"), &form, format!("password={wrong}&name=eve")).await;
@@ -355,6 +358,112 @@ async fn by_github(witness: &mut Witness, github: &GitHub) {
         }
         witness.sign_in("ada", &fresh, &[]).await;
     }
+}
+
+/// Signing in on a device that has no browser, up to its token.
+async fn by_device(witness: &mut Witness, github: &GitHub) {
+    let answer = witness.json(Method::POST, "/-/v1/login/device", &[], &json!({ "hostname": "build-8" })).await.ok();
+    let code = witness.keeps_of(&answer, "/userCode");
+    let done = witness.path_of(answer.json()["doneUrl"].as_str().unwrap());
+    witness.keeps(done.rsplit('.').next().unwrap());
+    github.approve_device(&code, "ada");
+    let deadline = Instant::now() + PATIENCE;
+    let answer = loop {
+        let answer = witness.get(&done, &[]).await;
+        if answer.status == StatusCode::OK {
+            break answer;
+        }
+        assert!(answer.status == StatusCode::ACCEPTED && Instant::now() < deadline, "{}", answer.text());
+        github.let_pass(Duration::from_mins(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let token = witness.keeps_of(&answer, "/token");
+    witness.get("/-/whoami", &[("authorization", &bearer(&token))]).await.ok();
+    witness.get(&done, &[]).await;
+}
+
+/// Codes of an authenticator app and recovery codes that are right, up to a token.
+async fn by_second_factor(witness: &mut Witness, server: &Server, token: &str) {
+    let password = "canary-new-password";
+    let own = bearer(token);
+    let own = [("authorization", own.as_str())];
+    let begun = json!({ "tfa": { "password": password, "mode": "auth-only" } });
+    let answer = witness.json(Method::POST, "/-/npm/v1/user", &own, &begun).await.ok();
+    let scanned = witness.keeps_of(&answer, "/tfa");
+    witness.stored.push(scanned.split("secret=").nth(1).unwrap().split('&').next().unwrap().to_owned());
+    let app = Authenticator::scan(&scanned);
+    let clock = Clock::default();
+    // Six digits are found anywhere by chance: they are looked for in what is logged while they are shown.
+    let before = server.log().text().len();
+    let codes = [app.code(&clock, 0), app.code(&clock, 1)];
+    let answer = witness.json(Method::POST, "/-/npm/v1/user", &own, &json!({ "tfa": [codes[0]] })).await.ok();
+    for recovery in answer.json()["tfa"].as_array().unwrap() {
+        witness.keeps(recovery.as_str().unwrap());
+    }
+    let answer = witness.sign_in("alice", password, &[("npm-otp", &codes[1])]).await.ok();
+    witness.keeps_of(&answer, "/token");
+    let deadline = Instant::now() + PATIENCE;
+    let logged = loop {
+        let logged = server.log().text()[before..].to_owned();
+        if logged.matches("org.couchdb.user").count() > 0 {
+            break logged;
+        }
+        assert!(Instant::now() < deadline, "the sign-in is not in the log: {}", server.log().tail(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(codes.iter().all(|code| !logged.contains(code)), "{codes:?} in {logged}");
+    let recovery = witness.secrets[witness.secrets.len() - 2].clone();
+    let answer = witness.sign_in("alice", password, &[("npm-otp", &recovery)]).await.ok();
+    witness.keeps_of(&answer, "/token");
+}
+
+/// The sinks that are told, each with its secret, in its address where it has no other place.
+const SINKS: [(&str, &str, &str); 4] = [
+    ("HOOK", "webhook", "canary-webhook-secret"),
+    ("NPM", "npm-hook", "canary-npm-hook-secret"),
+    ("CHAT", "slack", "canary-of-a-channel"),
+    ("LOGS", "insights", "canary-insights-secret"),
+];
+
+fn with_sinks(mut settings: Settings, receiver: &Receiver) -> Settings {
+    for (name, kind, secret) in SINKS {
+        let path = if kind == "slack" { format!("/{kind}/{secret}") } else { format!("/{kind}") };
+        let of_kind: &[(&str, &str)] = match kind {
+            "slack" => &[],
+            "insights" => &[("SECRET", secret), ("CLIENT_ID", "canary-client")],
+            _ => &[("SECRET", secret)],
+        };
+        for (key, value) in [("KIND", kind), ("URL", &receiver.url(&path))].iter().chain(of_kind) {
+            settings = settings.env(&format!("HOLDFAST__SINKS__{name}__{key}"), value);
+        }
+    }
+    settings
+}
+
+/// Waits until each sink has sent something more, whatever became of it.
+async fn all_sinks_send(receiver: &Receiver, server: &Server) {
+    let count = |kind: &str| {
+        receiver.received().iter().filter(|received| received.path.starts_with(&format!("/{kind}"))).count()
+    };
+    let before = SINKS.map(|(_, kind, _)| count(kind));
+    let deadline = Instant::now() + PATIENCE;
+    while SINKS.iter().zip(before).any(|((_, kind, _), before)| count(kind) <= before) {
+        assert!(Instant::now() < deadline, "a sink sends nothing\n{}", server.log().tail(20));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Sinks that fail in every way, and then take what happened.
+async fn by_sinks(receiver: &Receiver, server: &Server) {
+    for mood in [Mood::Closes, Mood::Redirects, Mood::Status(200)] {
+        receiver.become_(mood);
+        all_sinks_send(receiver, server).await;
+    }
+    // The secrets were really in use.
+    let received = receiver.received();
+    assert!(received.iter().any(|received| received.path.ends_with("/canary-of-a-channel")));
+    assert!(received.iter().any(|received| received.header("authorization").contains("canary-insights-secret")));
+    assert!(received.iter().any(|received| !received.header("x-holdfast-signature").is_empty()));
 }
 
 /// Identity tokens of CI jobs.
@@ -389,7 +498,9 @@ async fn every_flow(is_json: bool) {
         github.api_url(),
         issuer.url(),
     );
-    let mut server = Settings::upstream(upstream.url())
+    let failing = Receiver::start();
+    failing.become_(Mood::Status(500));
+    let mut server = with_sinks(Settings::upstream(upstream.url()), &failing)
         .config(&settings)
         .env("HOLDFAST__TRACES__OTLP_ENDPOINT", collector.settings().endpoint.as_str())
         .env("HOLDFAST__TRACES__HEADERS", "x-api-key=canary-of-a-collector")
@@ -414,6 +525,10 @@ async fn every_flow(is_json: bool) {
     ] {
         witness.keeps(secret);
     }
+    for (_, _, secret) in SINKS {
+        witness.keeps(secret);
+    }
+    witness.keeps("canary-client:canary-insights-secret");
 
     by_invitation(&mut witness, &server).await;
     let token = by_password(&mut witness).await;
@@ -421,6 +536,7 @@ async fn every_flow(is_json: bool) {
     by_hooks(&mut witness, &token, &receiver).await;
     by_publishing(&mut witness, &token).await;
     receiver.wait_for(1).await;
+    by_second_factor(&mut witness, &server, &token).await;
     by_github(&mut witness, &github).await;
     by_identity(&mut witness, &issuer).await;
     let own = bearer(&token);
@@ -435,6 +551,8 @@ async fn every_flow(is_json: bool) {
             witness.get(path, &own).await;
         }
     }
+
+    by_sinks(&failing, &server).await;
 
     let log = server.log().text();
     assert_eq!(log.contains("\"http.status\":201"), is_json, "{}", server.log().tail(5));

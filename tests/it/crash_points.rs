@@ -92,7 +92,8 @@ async fn seen_by_readers(server: &InProcess) -> Value {
 
 /// Whether the change was made, and only its event could not be written.
 fn is_unrecorded(reply: &Reply) -> bool {
-    reply.status == 503 && reply.json()["code"] == "unrecorded"
+    let known = [(503, "unrecorded"), (507, "unrecorded_full")];
+    known.iter().any(|(status, code)| reply.status == *status && reply.json()["code"] == *code)
 }
 
 /// How many events of a kind are in the record. One that was written twice, after an unclear answer, has one id.

@@ -86,6 +86,7 @@ mod server_process;
 mod sign_in_brakes;
 mod sinks;
 mod slow_clients;
+mod stack_removal;
 mod standins;
 mod stars;
 mod storage_contract;

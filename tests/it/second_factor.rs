@@ -1,14 +1,13 @@
 //! One-time codes of an authenticator app, from enrolment to the end of them, as npm speaks of them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use holdfast::auth::Action;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::app::{Caller, PASSWORD, TestApp, path_of, refused, sign_in_document};
+use crate::support::authenticator::Authenticator;
 use crate::support::company::{Company, rule, trusted};
 use crate::support::http::{Answer, document_of_upload};
 use crate::support::object_server::ObjectServer;
@@ -34,44 +33,6 @@ fn asks_for_code(answer: &Answer) {
     assert_eq!(answer.header("npm-notice"), "");
 }
 
-/// An authenticator app (RFC 6238), with one secret.
-#[derive(Clone)]
-struct Authenticator(Vec<u8>);
-
-impl Authenticator {
-    /// Scans an `otpauth:` address.
-    fn scan(url: &str) -> Self {
-        let url = url::Url::parse(url).unwrap();
-        let values: BTreeMap<String, String> = url.query_pairs().into_owned().collect();
-        assert_eq!((url.scheme(), url.host_str()), ("otpauth", Some("totp")));
-        let known = (values["algorithm"].as_str(), values["digits"].as_str(), values["period"].as_str());
-        assert_eq!(known, ("SHA1", "6", "30"));
-        let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-        let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
-        for letter in values["secret"].bytes() {
-            let value = letters.iter().position(|known| *known == letter).unwrap();
-            (bits, count) = ((bits << 5) | u32::try_from(value).unwrap(), count + 5);
-            if count >= 8 {
-                count -= 8;
-                bytes.push(((bits >> count) & 0xff).to_be_bytes()[3]);
-            }
-        }
-        assert_eq!(bytes.len(), 20);
-        Self(bytes)
-    }
-
-    /// The code that it shows so many steps from now.
-    fn code(&self, app: &TestApp, steps: i64) -> String {
-        let step = app.clock.now().as_seconds() / 30 + steps;
-        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &self.0);
-        let tag = hmac::sign(&key, &step.to_be_bytes());
-        let tag = tag.as_ref();
-        let offset = usize::from(tag[19] & 15);
-        let value = u32::from_be_bytes(tag[offset..offset + 4].try_into().unwrap()) & 0x7fff_ffff;
-        format!("{:06}", value % 1_000_000)
-    }
-}
-
 /// Somebody with codes on.
 struct Careful {
     app: TestApp,
@@ -91,7 +52,7 @@ impl Careful {
         let caller = app.user("alice").await;
         let url = set(&caller, json!({ "tfa": { "password": PASSWORD, "mode": mode } })).await.ok().json();
         let authenticator = Authenticator::scan(url["tfa"].as_str().unwrap());
-        let codes = set(&caller, json!({ "tfa": [authenticator.code(&app, 0)] })).await.ok().json();
+        let codes = set(&caller, json!({ "tfa": [authenticator.code(&app.clock, 0)] })).await.ok().json();
         let recovery = serde_json::from_value(codes["tfa"].clone()).unwrap();
         app.clock.advance(STEP);
         Self { app, caller, authenticator, recovery }
@@ -100,7 +61,7 @@ impl Careful {
     /// The code that the app shows now, which has not been used: the clock goes on to the next one.
     fn code(&self) -> String {
         self.app.clock.advance(STEP);
-        self.authenticator.code(&self.app, 0)
+        self.authenticator.code(&self.app.clock, 0)
     }
 
     /// The caller with a fresh code.
@@ -148,18 +109,22 @@ async fn codes_are_on_once_the_app_has_shown_its_first() {
         let second = set(&alice, begin).await.ok().json()["tfa"].as_str().unwrap().to_owned();
         assert_ne!(first, second);
         let (first, second) = (Authenticator::scan(&first), Authenticator::scan(&second));
-        for code in
-            [first.code(&app, 0), second.code(&app, 2), second.code(&app, -2), "12345".to_owned(), String::new()]
-        {
+        for code in [
+            first.code(&app.clock, 0),
+            second.code(&app.clock, 2),
+            second.code(&app.clock, -2),
+            "12345".to_owned(),
+            String::new(),
+        ] {
             refused_as(&set(&alice, json!({ "tfa": [code] })).await, 400, "wrong_code");
         }
         refused(&set(&alice, json!({ "tfa": [] })).await, 400);
         assert_eq!(mode_of(&alice).await, pending);
-        let codes = set(&alice, json!({ "tfa": [second.code(&app, 0)] })).await.ok().json();
+        let codes = set(&alice, json!({ "tfa": [second.code(&app.clock, 0)] })).await.ok().json();
         let codes: Vec<String> = serde_json::from_value(codes["tfa"].clone()).unwrap();
         assert_eq!(codes.len(), 10);
         assert_eq!(mode_of(&alice).await, json!({ "mode": mode, "pending": false }));
-        refused_as(&set(&alice, json!({ "tfa": [second.code(&app, 1)] })).await, 400, "bad_request");
+        refused_as(&set(&alice, json!({ "tfa": [second.code(&app.clock, 1)] })).await, 400, "bad_request");
         // Recovery codes are kept as hashes.
         for (path, content) in app.files() {
             let text = String::from_utf8_lossy(&content).into_owned();
@@ -206,7 +171,7 @@ async fn signing_in_takes_a_code_that_is_right_now_and_was_not_used() {
     for (steps, is_right) in
         [(-2, false), (2, false), (-1, true), (-1, false), (0, true), (1, true), (1, false), (0, false)]
     {
-        let answer = careful.sign_in(PASSWORD, Some(&authenticator.code(app, steps))).await;
+        let answer = careful.sign_in(PASSWORD, Some(&authenticator.code(&app.clock, steps))).await;
         if is_right { drop(answer.ok()) } else { asks_for_code(&answer) }
     }
     // As apps show it. The code of the next step is used up.
@@ -340,7 +305,7 @@ async fn changes_of_packages_take_a_code_where_the_account_wants_it() {
                 let answer = change(&with_code, &careful.app, &name, what).await;
                 assert!(answer.status.is_success(), "{what}: {}", answer.text());
                 // It is used up.
-                let next = careful.caller.with("npm-otp", &careful.authenticator.code(&careful.app, 0));
+                let next = careful.caller.with("npm-otp", &careful.authenticator.code(&careful.app.clock, 0));
                 asks_for_code(&change(&next, &careful.app, "tool-2", "set a tag").await);
             } else {
                 let answer = change(&web, &careful.app, &name, what).await;
@@ -367,7 +332,7 @@ async fn who_may_not_change_a_package_is_told_so_and_not_asked_for_a_code() {
         refused_as(&answer, 403, "not_an_owner");
     }
     // And the codes were not used up for nothing.
-    let code = careful.authenticator.code(&careful.app, 0);
+    let code = careful.authenticator.code(&careful.app.clock, 0);
     assert_eq!(careful.caller.with("npm-otp", &code).publish(&Tarball::new("own", "1.0.0")).await.status, 201);
 }
 
@@ -472,17 +437,21 @@ async fn who_guesses_codes_has_to_wait_and_the_password_does_not() {
         asks_for_code(&guess("000000x").await);
     }
     // Also the right one, and when signing in.
-    let answer = guess(&careful.authenticator.code(&careful.app, 1)).await;
+    let answer = guess(&careful.authenticator.code(&careful.app.clock, 1)).await;
     refused_as(&answer, 429, "locked");
     assert_eq!(answer.header("retry-after"), "30");
-    refused_as(&careful.sign_in(PASSWORD, Some(&careful.authenticator.code(&careful.app, 1))).await, 429, "locked");
+    refused_as(
+        &careful.sign_in(PASSWORD, Some(&careful.authenticator.code(&careful.app.clock, 1))).await,
+        429,
+        "locked",
+    );
     // A thief of the token has not locked the password, nor anybody else.
     refused_as(&careful.sign_in("wrong", None).await, 401, "wrong_password");
     asks_for_code(&careful.sign_in(PASSWORD, None).await);
     sign_in(&careful.app, "bob", PASSWORD, None).await.ok();
     careful.caller.get("/-/whoami").await.ok();
     careful.app.clock.advance(Duration::from_secs(30));
-    assert_eq!(guess(&careful.authenticator.code(&careful.app, 0)).await.status, 201);
+    assert_eq!(guess(&careful.authenticator.code(&careful.app.clock, 0)).await.status, 201);
     // What was counted is forgotten.
     for _ in 0..9 {
         asks_for_code(&guess("000000x").await);
@@ -499,7 +468,7 @@ async fn who_guesses_the_first_code_has_to_wait_as_well() {
     for _ in 0..10 {
         refused_as(&set(&alice, json!({ "tfa": ["000000x"] })).await, 400, "wrong_code");
     }
-    let answer = set(&alice, json!({ "tfa": [authenticator.code(&app, 0)] })).await;
+    let answer = set(&alice, json!({ "tfa": [authenticator.code(&app.clock, 0)] })).await;
     refused_as(&answer, 429, "locked");
     assert_eq!(answer.header("retry-after"), "30");
     assert_eq!(mode_of(&alice).await["pending"], true);

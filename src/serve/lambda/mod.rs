@@ -7,6 +7,7 @@
 
 mod answer;
 mod event;
+mod removal;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::app::App;
 use crate::http::{HttpService, Undelivered, undelivered};
 use answer::answer;
 use event::EventError;
+pub use removal::serve_removal;
 
 /// What Lambda carries in either direction: 6 MB, and a hundred bytes for what wraps them.
 const MOST_BYTES: usize = 6_291_556;

@@ -1,12 +1,14 @@
 //! What the tests share: the server as a process, real clients, a registry to stand upstream, a network that misbehaves,
-//! stand-ins for GitHub, for the issuers of identity tokens and for S3, a browser.
+//! stand-ins for GitHub, for the issuers of identity tokens and for S3, a browser, an authenticator app.
 
 pub(crate) mod app;
+pub(crate) mod authenticator;
 pub(crate) mod browser;
 pub(crate) mod bucket;
 pub(crate) mod chaos;
 pub(crate) mod ci;
 pub(crate) mod clients;
+pub(crate) mod cloudformation;
 pub(crate) mod codebox;
 pub(crate) mod collector;
 pub(crate) mod company;
