@@ -146,7 +146,8 @@ class Client:
             npmrc += "allow-remote=all\n"
         (self.home / ".npmrc").write_text(npmrc)
         if self.tool.folder == "yarn-1":
-            (self.home / ".yarnrc").write_text(f'registry "{registry}"\n')
+            # Its own limit of 30 seconds is no longer kept where the client itself is slow, as on a busy machine.
+            (self.home / ".yarnrc").write_text(f'registry "{registry}"\nnetwork-timeout 300000\n')
         if self.tool.folder == "yarn-4":
             ca = f'httpsCaFilePath: "{self.cafile}"\n' if self.cafile else ""
             (self.home / ".yarnrc.yml").write_text(
