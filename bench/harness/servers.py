@@ -232,7 +232,10 @@ http {{
     uwsgi_temp_path {self.folder};
     scgi_temp_path {self.folder};
     map "$http_accept" $form {{ default full; "~application/vnd.npm.install-v1" abbreviated; }}
-    map "$http_accept_encoding" $coding {{ default identity; "zstd" zstd; "br" br; "gzip" gzip; }}
+    # One coding alone is looked up; what clients send is a list, of which the first here that is in it is taken.
+    map "$http_accept_encoding" $coding {{
+        default identity; "zstd" zstd; "br" br; "gzip" gzip; "~zstd" zstd; "~br" br; "~gzip" gzip;
+    }}
     map $coding $content_coding {{ default ""; zstd zstd; br br; gzip gzip; }}
     {self.extra}
     server {{
