@@ -5,9 +5,10 @@
 //! survives to the letter.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -37,6 +38,42 @@ impl<'a> RawObject<'a> {
     /// When the text is not valid JSON or not an object.
     pub fn parse(text: &'a [u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
+    }
+
+    /// As [`RawObject::parse`], and reads the member `key`, which must be an object where it is there, in the same pass. It
+    /// keeps its place among the others, as `null`: see [`RawObject::to_vec_with`].
+    ///
+    /// # Errors
+    /// When the text is not valid JSON or not an object, or the member is none.
+    pub fn parse_with(text: &'a [u8], key: &str) -> Result<(Self, Option<Self>), serde_json::Error> {
+        let (mut reader, mut inner) = (serde_json::Deserializer::from_slice(text), None);
+        let outer = ObjectVisitor { apart: Some((key, &mut inner)) }.deserialize(&mut reader)?;
+        reader.end()?;
+        Ok((outer, inner))
+    }
+
+    /// The object as JSON, with `value` in the place of the member `key`. Large values are copied only once.
+    ///
+    /// # Errors
+    /// As [`RawObject::set`].
+    pub fn to_vec_with(&self, key: &str, value: &RawObject<'_>) -> Result<Vec<u8>, serde_json::Error> {
+        let mut text = Vec::with_capacity(self.length() + value.length());
+        let mut serializer = serde_json::Serializer::new(&mut text);
+        let mut map = serializer.serialize_map(Some(self.members.len()))?;
+        for (name, raw) in self.iter() {
+            if name == key {
+                map.serialize_entry(name, value)?;
+            } else {
+                map.serialize_entry(name, raw)?;
+            }
+        }
+        map.end()?;
+        Ok(text)
+    }
+
+    /// The length of the object as JSON, unless a key needs escapes.
+    fn length(&self) -> usize {
+        self.iter().map(|(key, raw)| key.len() + raw.get().len() + "\"\":,".len()).sum::<usize>() + "{}".len()
     }
 
     /// Reads an object from a raw value; anything else than an object is `None`.
@@ -99,6 +136,11 @@ impl<'a> RawObject<'a> {
         }
     }
 
+    /// Sees to it that a member has a place, for [`RawObject::to_vec_with`].
+    pub fn put_place(&mut self, key: &str) {
+        self.put(key, Member::Borrowed(RawValue::NULL));
+    }
+
     /// Sets a member to a value that is JSON already.
     pub fn put_raw(&mut self, key: &str, raw: Box<RawValue>) {
         self.put(key, Member::Owned(raw));
@@ -153,31 +195,53 @@ impl Member<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawObject<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor;
+        ObjectVisitor { apart: None }.deserialize(deserializer)
+    }
+}
 
-        impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = RawObject<'de>;
+/// Reads an object.
+struct ObjectVisitor<'v, 'de> {
+    /// A member that is an object, and where to put it.
+    apart: Option<(&'v str, &'v mut Option<RawObject<'de>>)>,
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
+impl<'de> DeserializeSeed<'de> for ObjectVisitor<'_, 'de> {
+    type Value = RawObject<'de>;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members: Vec<(Cow<'de, str>, Member<'de>)> = Vec::new();
-                while let Some(Key(key)) = map.next_key()? {
-                    members.push((key, Member::Borrowed(map.next_value()?)));
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
+    type Value = RawObject<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members: Vec<(Cow<'de, str>, Member<'de>)> = Vec::new();
+        while let Some(Key(key)) = map.next_key()? {
+            let member = match &mut self.apart {
+                Some((name, object)) if *name == key => {
+                    **object = Some(map.next_value()?);
+                    RawValue::NULL
                 }
-                Ok(RawObject { members: last_of_each(members) })
-            }
+                _ => map.next_value()?,
+            };
+            members.push((key, Member::Borrowed(member)));
         }
-
-        deserializer.deserialize_map(ObjectVisitor)
+        Ok(RawObject { members: last_of_each(members) })
     }
 }
 
 /// Drops all but the last member of each key, keeping the order. Sorting indices keeps this off the quadratic path for
 /// a `versions` object of thousands.
 fn last_of_each<'a>(members: Vec<(Cow<'a, str>, Member<'a>)>) -> Vec<(Cow<'a, str>, Member<'a>)> {
+    if are_distinct(&members) {
+        return members;
+    }
     let mut order: Vec<usize> = (0..members.len()).collect();
     order.sort_by(|&a, &b| members[a].0.cmp(&members[b].0).then(a.cmp(&b)));
     let mut is_repeated = vec![false; members.len()];
@@ -185,6 +249,17 @@ fn last_of_each<'a>(members: Vec<(Cow<'a, str>, Member<'a>)>) -> Vec<(Cow<'a, st
         is_repeated[pair[0]] = members[pair[0]].0 == members[pair[1]].0;
     }
     members.into_iter().zip(is_repeated).filter(|(_, is_repeated)| !is_repeated).map(|(member, _)| member).collect()
+}
+
+/// Whether no key stands twice, as in nearly every object: quicker to learn than to sort them.
+fn are_distinct(members: &[(Cow<'_, str>, Member<'_>)]) -> bool {
+    /// Up to here comparing all pairs is quicker than hashing.
+    const FEW: usize = 32;
+    if members.len() <= FEW {
+        return members.iter().enumerate().all(|(n, (key, _))| members[..n].iter().all(|(other, _)| other != key));
+    }
+    let mut seen = HashSet::with_capacity(members.len());
+    members.iter().all(|(key, _)| seen.insert(&**key))
 }
 
 /// A key, borrowed from the input unless it has escapes. `Cow` alone would always copy.
@@ -242,6 +317,28 @@ mod tests {
         let object = RawObject::parse(br#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert_eq!(object.get("a").map(RawValue::get), Some("3"));
         assert_eq!(object.len(), 2);
+    }
+
+    #[test]
+    fn a_member_is_read_apart_and_written_back_in_its_place() {
+        let text = br#"{"a": 1.50,"in":{"x":1},"b":2,"in":{"y": [ ],"x":3,"y":4}}"#;
+        let (outer, inner) = RawObject::parse_with(text, "in").unwrap();
+        let inner = inner.unwrap();
+        assert_eq!(inner.keys().collect::<Vec<_>>(), ["x", "y"]);
+        let written = outer.to_vec_with("in", &inner).unwrap();
+        assert_eq!(String::from_utf8(written).unwrap(), r#"{"a":1.50,"b":2,"in":{"x":3,"y":4}}"#);
+        assert!(RawObject::parse_with(br#"{"a":1}"#, "in").unwrap().1.is_none());
+        for text in [r#"{"in":null}"#, r#"{"in":[]}"#, r#"{"in":{}}x"#, r#"{"in":{"a":}}"#, "[]", ""] {
+            assert!(RawObject::parse_with(text.as_bytes(), "in").is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_a_repeated_key_wins_among_many() {
+        let text = format!("{{{}\"k7\":\"last\"}}", (0..100).map(|n| format!("\"k{n}\":{n},")).collect::<String>());
+        let object = RawObject::parse(text.as_bytes()).unwrap();
+        assert_eq!((object.len(), object.keys().last()), (100, Some("k7")));
+        assert_eq!(object.get("k7").map(RawValue::get), Some("\"last\""));
     }
 
     #[test]

@@ -122,7 +122,8 @@ pub fn packument(
     links: Links<'_>,
     selection: Option<&Selection<'_>>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    render(RawObject::parse(source)?, source.len(), form, links, selection)
+    let (document, versions) = RawObject::parse_with(source, "versions")?;
+    render(document, versions.unwrap_or_default(), source.len(), form, links, selection)
 }
 
 /// As [`packument`], of a hosted document. Clients send its revision back with a change, and an older system wrote none,
@@ -136,24 +137,21 @@ pub fn hosted_packument(
     links: Links<'_>,
     selection: Option<&Selection<'_>>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let mut document = RawObject::parse(source)?;
+    let (mut document, versions) = RawObject::parse_with(source, "versions")?;
     if form == Form::Full && document.get("_holdfast").is_none() {
         document.put_text("_rev", &revision_of(source));
     }
-    render(document, source.len(), form, links, selection)
+    render(document, versions.unwrap_or_default(), source.len(), form, links, selection)
 }
 
 fn render(
     mut document: RawObject<'_>,
+    mut versions: RawObject<'_>,
     source_bytes: usize,
     form: Form,
     links: Links<'_>,
     selection: Option<&Selection<'_>>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let mut versions = match document.input("versions") {
-        Some(raw) => serde_json::from_str(raw.get())?,
-        None => RawObject::default(),
-    };
     document.retain(|key, _| key != "versions" && !INTERNAL_MEMBERS.contains(&key));
     if let Some(selection) = selection {
         selection.apply(&mut document, &mut versions)?;

@@ -239,8 +239,7 @@ impl Registry {
                 }
                 let (changed, value) = change(current)?;
                 let Some(document) = changed else { return Ok(Change::Keep((None, value))) };
-                let bytes = document.into_stored(&random::id(), now)?;
-                let head = HostedPackument::parse(&bytes)?.head();
+                let (bytes, head) = document.into_stored_and_head(&random::id(), now)?;
                 Ok::<_, Error>(Change::Write(bytes.into(), (Some(head), value)))
             })
             .await;

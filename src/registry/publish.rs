@@ -18,7 +18,7 @@ use crate::auth::{Action, Author, Caller};
 use crate::events::Kind;
 use crate::keys;
 use crate::npm::integrity::Hasher;
-use crate::npm::packument::{Head, HostedPackument, Publication};
+use crate::npm::packument::{self, Head, HostedPackument, Publication};
 use crate::npm::publish_body::{SplitBody, Splitter};
 use crate::npm::tarball::{self, Inspection, TarballError};
 use crate::npm::{Digests, DistTag, PackageName, Timestamp, Version, manifest, raw};
@@ -242,6 +242,9 @@ impl Registry {
                 .off_thread(stored.len(), {
                     let number = version.to_string();
                     move || {
+                        if others.is_empty() && !packument::may_name(&stored, &number) {
+                            return Ok((false, true));
+                        }
                         let document = HostedPackument::parse(&stored)?;
                         let others_are_old = others.iter().all(|number| document.was_published(number));
                         Ok((document.was_published(&number), others_are_old))

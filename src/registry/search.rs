@@ -35,6 +35,9 @@ pub const DEFAULT_SIZE: usize = 20;
 const MAX_SIZE: usize = 250;
 /// Names indexed before a commit: bounds the memory of a batch.
 pub(super) const BATCH: usize = 1000;
+/// How long the index of a directory rests when nothing is left to be indexed. Of a package that changes many times in a
+/// row, not every state is read and committed: that costs more than the change.
+const REST: Duration = Duration::from_millis(100);
 /// Documents that are read at once for the index: a bucket answers many as quickly as one.
 const READ_AT_ONCE: usize = 16;
 /// How often a bucket that others publish to is listed.
@@ -257,7 +260,14 @@ impl Registry {
         loop {
             let batch = self.inner.indexer.take_batch();
             if !batch.is_empty() {
+                let is_all = batch.len() < BATCH;
                 is_complete &= self.index_batch(batch).await;
+                if is_all {
+                    tokio::select! {
+                        () = tokio::time::sleep(REST) => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
                 continue;
             }
             tokio::select! {
@@ -403,10 +413,15 @@ impl Registry {
             .buffer_unordered(READ_AT_ONCE);
         while let Some((name, stored)) = documents.next().await {
             match stored {
-                Ok(stored) => match entry_of(&name, &stored) {
-                    Some(entry) => index.put(&entry),
-                    None => index.remove(&name),
-                },
+                Ok(stored) => {
+                    let package = name.clone();
+                    match self.off_thread(stored.len(), move || Ok(entry_of(&package, &stored))).await {
+                        Ok(Some(entry)) => index.put(&entry),
+                        Ok(None) => index.remove(&name),
+                        // The process ends.
+                        Err(_) => is_complete = false,
+                    }
+                }
                 Err(Error::PackageNotFound(_)) => index.remove(&name),
                 Err(error) => {
                     tracing::warn!(package.name = %name, cause = %error, "a package could not be indexed");
