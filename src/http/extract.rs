@@ -72,6 +72,14 @@ impl Package {
     }
 }
 
+impl File {
+    /// From the segment as it stands in a path.
+    pub(super) fn of(segment: &str) -> Result<Self, ApiError> {
+        let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| ApiError::new(&BAD_REQUEST))?;
+        Ok(Self(checked("file", &decoded)?.to_owned()))
+    }
+}
+
 /// A package's name, from text that was decoded once.
 pub(super) fn package_name(text: &str) -> Result<PackageName, ApiError> {
     PackageName::from_str(text).map_err(|error| ApiError::saying(&BAD_NAME, format!("`{}`: {error}.", shown(text))))

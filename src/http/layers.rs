@@ -30,7 +30,7 @@ use super::notes::Notes;
 use super::origin::{FrontEnd, Origin, Peer, stranger};
 use super::path;
 use super::request_id::RequestId;
-use super::router::{self, Frequent, Route};
+use super::router::{self, Frequent};
 use crate::app::App;
 use crate::auth::{Asking, TOKEN_PREFIX};
 use crate::events;
@@ -60,8 +60,8 @@ struct Serving {
     router: Router,
     /// One for each line of the route table, and one for requests that fit none.
     meters: Vec<RouteMeter>,
-    /// The line of requests that need no router.
-    frequent: Option<usize>,
+    /// The lines of requests that need no router, by their paths.
+    frequent: Vec<(&'static str, usize)>,
 }
 
 /// Marks answers that the router itself made.
@@ -107,8 +107,11 @@ impl Serving {
         let routes = router::routes();
         let lines = routes.table().iter().map(|route| (route.path, route.method));
         let meters = lines.chain([(NO_LINE, NO_LINE)]).map(|(path, method)| app.metrics.route(path, method)).collect();
-        let is_frequent = |route: &Route| (route.method, route.path) == ("GET", Frequent::PATTERN);
-        let frequent = routes.table().iter().position(is_frequent);
+        let gets = routes.table().iter().enumerate().filter(|(_, route)| route.method == "GET");
+        let frequent = gets
+            .filter(|(_, route)| Frequent::PATTERNS.contains(&route.path))
+            .map(|(line, route)| (route.path, line))
+            .collect();
         let router = routes.into_router(no_route).with_state(app.clone());
         Self { app, router, meters, frequent }
     }
@@ -203,8 +206,9 @@ impl Serving {
         let answer = async {
             match Frequent::of(request.method(), request.uri().path()) {
                 Some(frequent) => {
-                    if let Some(line) = self.frequent {
-                        notes.takes_line(line);
+                    let pattern = frequent.pattern();
+                    if let Some((_, line)) = self.frequent.iter().find(|(path, _)| *path == pattern) {
+                        notes.takes_line(*line);
                     }
                     let answer = frequent.answer(&self.app, notes, request.headers()).await;
                     answer.unwrap_or_else(|error| self.refuse(error, id))

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method};
 use serde::Serialize;
 
 use super::error::ApiError;
-use super::extract::{Identity, Package};
+use super::extract::{File, Identity, Package};
 use super::notes::Notes;
 use super::{
     access, attestations, audit, browser, device, dist_tags, downloads, events, health, hooks, invitation, login,
@@ -79,29 +79,71 @@ where
     }
 }
 
-/// A request for a packument, which is what installations ask for again and again. It is answered without the router, which
-/// looks paths up in a tree, takes their variables out as texts, and boxes what answers: more work than the answer itself.
+const PACKUMENT: &str = "/{package}";
+const TARBALL: &str = "/{package}/-/{file}";
+
+/// A request for a packument or a tarball, which is what installations ask for again and again. It is answered without the
+/// router, which looks paths up in a tree, takes their variables out as texts, and boxes what answers: more work than the
+/// answer itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Frequent<'a> {
-    package: &'a str,
+pub(super) enum Frequent<'a> {
+    /// A packument.
+    Packument {
+        /// The segment of its package.
+        package: &'a str,
+    },
+    /// A tarball.
+    Tarball {
+        /// The segment of its package.
+        package: &'a str,
+        /// That of its file.
+        file: &'a str,
+    },
 }
 
 impl<'a> Frequent<'a> {
-    /// Its path in the table.
-    pub(super) const PATTERN: &'static str = "/{package}";
+    /// All their paths in the table.
+    pub(super) const PATTERNS: [&'static str; 2] = [PACKUMENT, TARBALL];
 
     /// Which one a request asks for, by a path in its canonical spelling.
     pub(super) fn of(method: &Method, path: &'a str) -> Option<Self> {
-        let segment = path.strip_prefix('/')?;
-        let is_name = !segment.is_empty() && !segment.contains('/') && segment != "-";
-        (method == Method::GET && is_name).then_some(Self { package: segment })
+        if method != Method::GET {
+            return None;
+        }
+        let (package, rest) = match path.strip_prefix('/')?.split_once('/') {
+            Some((package, rest)) => (package, Some(rest)),
+            None => (path.strip_prefix('/')?, None),
+        };
+        if package.is_empty() || package == "-" {
+            return None;
+        }
+        let Some(rest) = rest else { return Some(Self::Packument { package }) };
+        let file = rest.strip_prefix("-/").filter(|file| !file.is_empty() && !file.contains('/'))?;
+        Some(Self::Tarball { package, file })
+    }
+
+    /// Its path in the table.
+    pub(super) fn pattern(self) -> &'static str {
+        match self {
+            Self::Packument { .. } => PACKUMENT,
+            Self::Tarball { .. } => TARBALL,
+        }
     }
 
     /// Answers it.
     pub(super) async fn answer(self, app: &App, notes: &Notes, headers: &HeaderMap) -> Result<Response, ApiError> {
         let Identity(caller) = Identity::of(app, headers, notes).await?;
-        let Package(name) = Package::of(self.package)?;
-        packument::answer(app, &caller, &name, &notes.origin().base, headers).await
+        match self {
+            Self::Packument { package } => {
+                let Package(name) = Package::of(package)?;
+                packument::answer(app, &caller, &name, &notes.origin().base, headers).await
+            }
+            Self::Tarball { package, file } => {
+                let Package(name) = Package::of(package)?;
+                let File(file) = File::of(file)?;
+                tarball::answer(app, &caller, &name, &file, true, headers).await
+            }
+        }
     }
 }
 
@@ -111,9 +153,9 @@ pub fn routes() -> Routes {
     use Access::{Accounts, Administrators, Anybody, Owners, Readers};
     Routes { router: Router::new(), table: Vec::new() }
         // Packages.
-        .get("/{package}", Readers, packument::get)
+        .get(PACKUMENT, Readers, packument::get)
         .get("/{package}/{wanted}", Readers, packument::version)
-        .get("/{package}/-/{file}", Readers, tarball::get)
+        .get(TARBALL, Readers, tarball::get)
         .put("/{package}", Owners, publish::put)
         .put("/{package}/-rev/{revision}", Owners, publish::put_revision)
         .delete("/{package}/-rev/{revision}", Owners, publish::delete_revision)

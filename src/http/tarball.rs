@@ -17,7 +17,9 @@ use super::range::{Requested, requested};
 use super::refused::refused;
 use super::{negotiate, respond};
 use crate::app::App;
-use crate::registry::{ByteRange, Download, TarballBytes};
+use crate::auth::Caller;
+use crate::npm::PackageName;
+use crate::registry::{self, ByteRange, Download, TarballBytes};
 
 /// A whole tarball or a part of it.
 pub(super) async fn get(
@@ -28,21 +30,33 @@ pub(super) async fn get(
     method: Method,
     Headers(headers): Headers,
 ) -> Result<Response, ApiError> {
-    let tarball = app.registry.tarball(&caller, &name, &file, method == Method::GET).await?;
-    let common = common_headers(app.registry.is_public(&name));
+    answer(&app, &caller, &name, &file, method == Method::GET, &headers).await
+}
+
+/// As [`get`], whose parts may be had without the router. With `is_get` there is a body, and it counts as a download.
+pub(super) async fn answer(
+    app: &App,
+    caller: &Caller,
+    name: &PackageName,
+    file: &str,
+    is_get: bool,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let tarball = app.registry.tarball(caller, name, file, is_get).await?;
+    let common = common_headers(app.registry.is_public(name));
     let response = match tarball {
         TarballBytes::Elsewhere(link) => elsewhere(&link),
-        TarballBytes::Stored(download) => stored(&download, &headers, common)?,
+        TarballBytes::Stored(download) => stored(&download, headers, common, is_get).await?,
         TarballBytes::Arriving { size_bytes, stream } => {
-            let mut response = (common, Body::from_stream(stream)).into_response();
+            let mut response = respond::with(StatusCode::OK, common, Body::from_stream(stream));
             if let Some(size) = size_bytes {
                 response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
             }
             response
         }
     };
-    if method == Method::GET && begins_download(&response) {
-        app.registry.count_download(&name, &file);
+    if is_get && begins_download(&response) {
+        app.registry.count_download(name, file);
     }
     Ok(response)
 }
@@ -72,7 +86,12 @@ pub(super) async fn delete(
     Ok(respond::done(StatusCode::OK))
 }
 
-fn stored(download: &Download, request: &HeaderMap, mut headers: HeaderMap) -> Result<Response, ApiError> {
+async fn stored(
+    download: &Download,
+    request: &HeaderMap,
+    mut headers: HeaderMap,
+    is_get: bool,
+) -> Result<Response, ApiError> {
     let size = download.size_bytes();
     let etag = format!("\"{}\"", download.etag());
     if let Ok(value) = HeaderValue::try_from(&etag) {
@@ -84,7 +103,7 @@ fn stored(download: &Download, request: &HeaderMap, mut headers: HeaderMap) -> R
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if negotiate::is_unchanged(request, download.etag(), Some(download.modified_seconds())) {
         headers.remove(CONTENT_TYPE);
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+        return Ok(respond::with(StatusCode::NOT_MODIFIED, headers, Body::empty()));
     }
     // A range of a file that has changed since is no use to who has the other part.
     let is_same = request.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
@@ -100,7 +119,14 @@ fn stored(download: &Download, request: &HeaderMap, mut headers: HeaderMap) -> R
         headers.insert(CONTENT_RANGE, value);
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
-    Ok((status, headers, Body::from_stream(download.stream(part))).into_response())
+    let body = if is_get { body_of(download, part).await? } else { Body::empty() };
+    Ok(respond::with(status, headers, body))
+}
+
+/// Few bytes are read before the head is sent and go out with it, and what cannot be read is an error that can be told.
+async fn body_of(download: &Download, part: ByteRange) -> Result<Body, ApiError> {
+    let read = download.at_once(part).await.map_err(registry::Error::from)?;
+    Ok(read.map_or_else(|| Body::from_stream(download.stream(part)), Body::from))
 }
 
 /// Sends the client to the bucket. Neither it nor anything on the way may keep the link, which ends.

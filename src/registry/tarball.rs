@@ -170,8 +170,10 @@ impl Registry {
         let parsed = number.parse::<Version>();
         if let Some(head) = &head {
             let judged = self.judged_hosted(name, &head.revision).await?;
-            let judged_as = parsed.as_ref().map_or_else(|_| number.to_owned(), ToString::to_string);
-            require_offered(judged.as_ref(), name, &judged_as)?;
+            if judged.is_some() {
+                let judged_as = parsed.as_ref().map_or_else(|_| number.to_owned(), ToString::to_string);
+                require_offered(judged.as_ref(), name, &judged_as)?;
+            }
             let key = self.hosted_tarball_key(name, number, &head.revision).await?.ok_or_else(not_found)?;
             // Of an older system's document it is not known that its tarballs are there.
             let kept =
@@ -300,7 +302,7 @@ impl Registry {
         if wants_link && let Some(link) = self.inner.store.reading_link(key, self.terms.redirect.lasts).await? {
             return Ok(Some(TarballBytes::Elsewhere(link)));
         }
-        match self.inner.store.open_object(key).await {
+        match self.inner.store.open_fixed(key).await {
             Ok(download) => Ok(Some(TarballBytes::Stored(download))),
             Err(storage::Error::NotFound) => Ok(None),
             Err(error) => Err(error.into()),

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt as _};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::bucket::ObjectReader;
+use super::buffers::{BUFFER_BYTES, Buffer};
 use super::error::Error;
 use super::local::OpenFile;
+use super::lost;
 
-/// Large enough that the hand-over to the blocking pool is small beside the read, small enough to hold per client.
-const CHUNK_BYTES: u64 = 256 * 1024;
+/// A client that takes bytes as fast as they are read gives way to others after this many.
+const TURN_BYTES: u64 = 1024 * 1024;
 
 /// A part of an object: `start` inclusive, `end` exclusive, both within the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +38,8 @@ enum Source {
 }
 
 impl Download {
-    pub(super) fn of_file(file: OpenFile) -> Self {
-        Self { source: Source::File(Arc::new(file)) }
+    pub(super) fn of_file(file: Arc<OpenFile>) -> Self {
+        Self { source: Source::File(file) }
     }
 
     pub(super) fn of_object(object: ObjectReader) -> Self {
@@ -70,8 +73,22 @@ impl Download {
     /// The bytes of the range, in order. The next piece is read when the client has taken the last.
     pub fn stream(&self, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + use<> {
         match &self.source {
-            Source::File(file) => file_stream(Arc::clone(file), range).left_stream(),
+            Source::File(file) => Pieces::of(Arc::clone(file), range).stream().left_stream(),
             Source::Object(object) => object.stream(range).right_stream(),
+        }
+    }
+
+    /// The bytes of the range, where they are few and of a directory; `None` where [`Download::stream`] is the way.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or ends before the range.
+    pub async fn at_once(&self, range: ByteRange) -> Result<Option<Bytes>, Error> {
+        let length = range.end.saturating_sub(range.start);
+        match &self.source {
+            Source::File(file) if length <= BUFFER_BYTES as u64 => {
+                Ok(Some(Piece::read(file, range.start, length).await?.bytes))
+            }
+            Source::File(_) | Source::Object(_) => Ok(None),
         }
     }
 
@@ -81,21 +98,100 @@ impl Download {
     }
 }
 
-/// Reads are done off the async threads.
-fn file_stream(file: Arc<OpenFile>, range: ByteRange) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
-    stream::try_unfold(range.start, move |offset| {
-        let file = Arc::clone(&file);
-        async move {
-            if offset >= range.end {
-                return Ok(None);
-            }
-            let length = usize::try_from((range.end - offset).min(CHUNK_BYTES)).unwrap_or(usize::MAX);
-            let bytes = super::blocking(move || Ok(file.read_at(offset, length)?)).await?;
-            if bytes.is_empty() {
-                return Err(Error::Unavailable(std::io::ErrorKind::UnexpectedEof.into()));
-            }
-            let next = offset + bytes.len() as u64;
-            Ok(Some((bytes, next)))
+/// Some bytes of a file.
+struct Piece {
+    bytes: Bytes,
+    /// All of them were in memory.
+    is_cached: bool,
+}
+
+/// A piece of which the beginning is there.
+struct Part {
+    buffer: Buffer,
+    filled: usize,
+    offset: u64,
+}
+
+type Reading = JoinHandle<Result<Piece, Error>>;
+
+impl Piece {
+    /// The bytes from `offset`, as many as a buffer holds and at most `length`.
+    async fn read(file: &Arc<OpenFile>, offset: u64, length: u64) -> Result<Self, Error> {
+        let mut part = Part::of(offset, length);
+        if part.fill_cached(file) {
+            return Ok(Self { bytes: part.buffer.into_bytes(), is_cached: true });
         }
-    })
+        Self::arrived(part.rest_of(Arc::clone(file))).await
+    }
+
+    async fn arrived(reading: Reading) -> Result<Self, Error> {
+        reading.await.unwrap_or_else(|error| Err(lost(error)))
+    }
+}
+
+impl Part {
+    fn of(offset: u64, length: u64) -> Self {
+        Self { buffer: Buffer::of(usize::try_from(length).unwrap_or(usize::MAX)), filled: 0, offset }
+    }
+
+    /// Takes what the system has in memory. Tells whether that was all.
+    fn fill_cached(&mut self, file: &OpenFile) -> bool {
+        self.filled += file.read_cached(&mut self.buffer.room()[self.filled..], self.offset + self.filled as u64);
+        self.filled == self.buffer.room().len()
+    }
+
+    /// Reads what is missing, off the async threads.
+    fn rest_of(mut self, file: Arc<OpenFile>) -> Reading {
+        spawn_blocking(move || {
+            let is_cached = self.fill_cached(&file);
+            file.read_exact(&mut self.buffer.room()[self.filled..], self.offset + self.filled as u64)?;
+            Ok(Piece { bytes: self.buffer.into_bytes(), is_cached })
+        })
+    }
+}
+
+/// A range of a file that is read piece by piece. What the system has in memory is read where the client is served; what it
+/// has not is read off the async threads, and the next piece then while the last is sent.
+struct Pieces {
+    file: Arc<OpenFile>,
+    /// What is left.
+    range: ByteRange,
+    /// The piece that comes next, where it is being read.
+    ahead: Option<Reading>,
+    /// Read since others had their turn.
+    in_turn: u64,
+}
+
+impl Pieces {
+    fn of(file: Arc<OpenFile>, range: ByteRange) -> Self {
+        Self { file, range, ahead: None, in_turn: 0 }
+    }
+
+    fn stream(self) -> impl Stream<Item = Result<Bytes, Error>> + Send + 'static {
+        stream::try_unfold(self, |mut pieces| async move { Ok(pieces.next().await?.map(|bytes| (bytes, pieces))) })
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        if self.left() == 0 {
+            return Ok(None);
+        }
+        if self.in_turn >= TURN_BYTES {
+            self.in_turn = 0;
+            tokio::task::yield_now().await;
+        }
+        let piece = match self.ahead.take() {
+            Some(reading) => Piece::arrived(reading).await?,
+            None => Piece::read(&self.file, self.range.start, self.left()).await?,
+        };
+        self.in_turn += piece.bytes.len() as u64;
+        self.range.start += piece.bytes.len() as u64;
+        if !piece.is_cached && self.left() > 0 {
+            self.ahead = Some(Part::of(self.range.start, self.left()).rest_of(Arc::clone(&self.file)));
+        }
+        Ok(Some(piece.bytes))
+    }
+
+    fn left(&self) -> u64 {
+        self.range.end.saturating_sub(self.range.start)
+    }
 }

@@ -12,11 +12,12 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::error::Error;
+use super::opened::Opened;
 use super::{Durability, Existing, Listed};
 use crate::keys::Key;
 
@@ -35,6 +36,8 @@ pub(super) struct Local {
     next_staged: AtomicU64,
     /// Directories whose own entry is known to be on disk.
     durable: Mutex<HashSet<PathBuf>>,
+    /// Files of objects that never change under their key.
+    pub(super) opened: Arc<Opened>,
 }
 
 /// An open object: reads are positioned, so one open file serves many readers.
@@ -80,7 +83,13 @@ impl Local {
     }
 
     fn at(root: &Path, lock: Option<File>) -> Self {
-        Self { root: root.to_owned(), _lock: lock, next_staged: AtomicU64::new(0), durable: Mutex::default() }
+        Self {
+            root: root.to_owned(),
+            _lock: lock,
+            next_staged: AtomicU64::new(0),
+            durable: Mutex::default(),
+            opened: Arc::new(Opened::new()),
+        }
     }
 
     fn path(&self, key: &Key) -> PathBuf {
@@ -122,6 +131,11 @@ impl Local {
         })
     }
 
+    /// As [`Local::open_object`], and remembers the file for a while: see [`Opened`].
+    pub(super) fn open_fixed(&self, key: &Key) -> Result<Arc<OpenFile>, Error> {
+        self.opened.open(key, || self.open_object(key))
+    }
+
     pub(super) fn stage(&self) -> Result<Staged, Error> {
         let number = self.next_staged.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join(STAGING).join(number.to_string());
@@ -153,6 +167,7 @@ impl Local {
             }
             outcome => outcome,
         };
+        self.opened.forget(key);
         outcome?;
         if durability == Durability::Synced {
             sync_directory(directory)?;
@@ -174,7 +189,9 @@ impl Local {
 
     pub(super) fn delete(&self, key: &Key) -> Result<(), Error> {
         let path = self.path(key);
-        fs::remove_file(&path).map_err(not_found_below_a_file)?;
+        let removed = fs::remove_file(&path).map_err(not_found_below_a_file);
+        self.opened.forget(key);
+        removed?;
         if let Some(directory) = path.parent() {
             sync_directory(directory)?;
         }
@@ -261,9 +278,23 @@ fn place(staged: &Path, path: &Path, existing: Existing) -> io::Result<()> {
 }
 
 impl OpenFile {
-    /// Reads up to `length` bytes from `offset`. Shorter only at the end of the file.
-    pub(super) fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
-        read_at(&self.file, offset, length)
+    /// Fills a buffer from `offset`, as far as that is possible without waiting: with what the system has in memory. Tells
+    /// how many bytes that were, of those before the first that is not there. Does not block.
+    pub(super) fn read_cached(&self, buffer: &mut [u8], offset: u64) -> usize {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match read_without_waiting(&self.file, &mut buffer[filled..], offset + filled as u64) {
+                Ok(count) if count > 0 => filled += count,
+                // Nothing is there, the file system cannot tell, or the file has ended: the read that may wait finds out.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        filled
+    }
+
+    /// Fills a buffer from `offset`. Fails when the file is shorter than that.
+    pub(super) fn read_exact(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
     }
 }
 
@@ -293,6 +324,18 @@ impl Drop for Staged {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn read_without_waiting(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    Ok(preadv2(file, &mut [io::IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT)?)
+}
+
+/// Other systems do not tell what they have in memory.
+#[cfg(not(target_os = "linux"))]
+fn read_without_waiting(_: &File, _: &mut [u8], _: u64) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Reads up to `length` bytes from `offset` without moving the file's own position.

@@ -2,12 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, Stream};
 use tokio::sync::watch;
 
+use super::buffers::Buffer;
 use super::error::Error;
 use super::fault::FaultPlan;
 use super::local::{self, Staged};
@@ -15,7 +17,6 @@ use super::{Backend, Bucket, Durability, Existing, blocking, faulty, faulty_answ
 use crate::keys::Key;
 use crate::metrics::Metrics;
 
-const FOLLOW_CHUNK_BYTES: u64 = 256 * 1024;
 /// Up to here an object goes to a bucket in one conditional request, and is in memory for it.
 const ONE_REQUEST_BYTES: u64 = 8 << 20;
 
@@ -192,9 +193,13 @@ impl Follower {
                     }
                 }
             };
-            let length = usize::try_from(available.min(FOLLOW_CHUNK_BYTES)).unwrap_or(usize::MAX);
+            let mut buffer = Buffer::of(usize::try_from(available).unwrap_or(usize::MAX));
             let reader = Arc::clone(&follower.reader);
-            let bytes = blocking(move || Ok(local::read_at(&reader, offset, length)?)).await?;
+            let bytes = blocking(move || {
+                reader.read_exact_at(buffer.room(), offset)?;
+                Ok(buffer.into_bytes())
+            })
+            .await?;
             let next = offset + bytes.len() as u64;
             Ok(Some((bytes, (follower, next))))
         })

@@ -142,6 +142,91 @@ async fn an_object_is_made_replaced_and_removed() {
     }
 }
 
+#[tokio::test]
+async fn what_is_asked_for_again_is_what_is_there_now() {
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("fixed");
+        let read =
+            async || store.open_fixed(&key).await?.stream_all().try_collect::<Vec<_>>().await.map(|all| all.concat());
+        assert!(matches!(read().await, Err(Error::NotFound)));
+        for bytes in ["first", "the second"] {
+            store.put(&key, bytes.into(), Durability::Synced).await.unwrap();
+            for _ in 0..3 {
+                assert_eq!(read().await.unwrap(), bytes.as_bytes(), "{place:?}");
+            }
+        }
+        store.delete(&key).await.unwrap();
+        assert!(matches!(read().await, Err(Error::NotFound)), "{place:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_removed_file_takes_no_room_on_the_disk() {
+    let (folder, store) = store();
+    let key = key("large");
+    store.put(&key, "bytes".into(), Durability::Synced).await.unwrap();
+    let name = folder.path().canonicalize().unwrap().join(key.as_str()).to_str().unwrap().to_owned();
+    // Of a file that was removed the system shows the name that it had, with a word behind it.
+    let is_open = || {
+        let mut open = std::fs::read_dir("/proc/self/fd").unwrap();
+        open.any(|entry| {
+            std::fs::read_link(entry.unwrap().path()).is_ok_and(|target| target.to_string_lossy().starts_with(&name))
+        })
+    };
+    drop(store.open_fixed(&key).await.unwrap());
+    assert!(is_open());
+    store.delete(&key).await.unwrap();
+    assert!(!is_open());
+}
+
+#[tokio::test]
+async fn every_part_of_a_large_object_is_read() {
+    // Several pieces, and more than a client gets in one turn.
+    let bytes: Vec<u8> = (0..3_000_001_u32).map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+    let size = bytes.len() as u64;
+    for place in places() {
+        let store = place.store.clone();
+        let key = key("large");
+        store.put(&key, bytes.clone().into(), Durability::Synced).await.unwrap();
+        for _ in 0..2 {
+            let download = store.open_fixed(&key).await.unwrap();
+            for (start, end) in [(0, size), (1, size), (0, 0), (131_071, 262_145), (131_072, 131_073), (size - 1, size)]
+            {
+                let (range, expected) =
+                    (ByteRange { start, end }, &bytes[usize::try_from(start).unwrap()..usize::try_from(end).unwrap()]);
+                let read = download.stream(range).try_collect::<Vec<_>>().await.unwrap().concat();
+                assert!(read == expected, "{place:?}: {range:?}");
+                if let Some(read) = download.at_once(range).await.unwrap() {
+                    assert!(read == expected, "{place:?}: {range:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_short_while_it_is_read_ends_in_an_error() {
+    let (folder, store) = store();
+    let key = key("cut");
+    store.put(&key, vec![7; 1_000_000].into(), Durability::Synced).await.unwrap();
+    let download = store.open_fixed(&key).await.unwrap();
+    let mut pieces = Box::pin(download.stream_all());
+    let mut read = pieces.next().await.unwrap().unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(folder.path().join(key.as_str())).unwrap();
+    file.set_len(500_000).unwrap();
+    let ended = loop {
+        match pieces.next().await {
+            Some(Ok(bytes)) => read += bytes.len(),
+            other => break other,
+        }
+    };
+    assert!(matches!(ended, Some(Err(Error::Unavailable(_)))), "{ended:?}");
+    assert!(read <= 500_000);
+    assert!(matches!(download.at_once(ByteRange { start: 499_999, end: 500_001 }).await, Err(Error::Unavailable(_))));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn updates_of_many_are_all_counted() {
     for place in places() {

@@ -164,3 +164,25 @@ async fn a_closed_registry_lets_no_shared_cache_keep_a_file() {
     assert_eq!(answer.header("vary"), "Authorization");
     refused(&app.anybody().get("/tool/-/tool-1.0.0.tgz").await, 401);
 }
+
+#[tokio::test]
+async fn what_was_removed_a_moment_after_a_download_is_gone() {
+    let app = TestApp::new();
+    let alice = app.user("alice").await;
+    alice.publish(&Tarball::new("@acme/tool", "1.0.0")).await.ok();
+    for _ in 0..3 {
+        app.anybody().get(PATH).await.ok();
+    }
+    alice.delete(&format!("/@acme%2ftool/-rev/{}", alice.revision("@acme/tool").await)).await.ok();
+    refused(&app.anybody().get(PATH).await, 404);
+}
+
+#[tokio::test]
+async fn a_file_that_lost_its_end_is_never_sent_as_if_it_were_whole() {
+    let (app, bytes) = published().await;
+    assert_eq!(app.anybody().get(PATH).await.ok().body, bytes);
+    let tarball = app.files().into_keys().find(|path| path.ends_with(".tgz")).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(app.data().join(tarball)).unwrap();
+    file.set_len(100).unwrap();
+    refused(&app.anybody().get(PATH).await, 503);
+}
