@@ -3,9 +3,12 @@
 //! What is checked here is that the statement speaks of this very package and tarball. Whether its signature is to be
 //! believed is the reader's to check (`npm audit signatures`).
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use quick_cache::Weighter;
 use serde_json::{Value, json};
 
 use super::source::Route;
@@ -13,8 +16,42 @@ use super::{Error, Registry};
 use crate::auth::{Action, Caller};
 use crate::keys;
 use crate::npm::packument::HostedPackument;
-use crate::npm::{Digests, PackageName, Version};
+use crate::npm::{Digests, PackageName, Timestamp, Version};
 use crate::storage::{self, Durability};
+use crate::upstream::{self, Upstream};
+
+/// Of which version of which upstream's package.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct AttestationsKey {
+    upstream: Box<str>,
+    name: PackageName,
+    version: String,
+}
+
+/// What an upstream said of the attestations of a version.
+#[derive(Debug, Clone)]
+pub(super) struct RememberedAttestations {
+    /// `None` where it has none.
+    answer: Option<Bytes>,
+    at: Timestamp,
+}
+
+impl RememberedAttestations {
+    /// For how long it holds. A version that has none may get some: publishers add them a little later.
+    fn lasts(&self) -> Duration {
+        Duration::from_hours(if self.answer.is_some() { 24 } else { 1 })
+    }
+}
+
+/// Counts the bytes and a flat sum for the entry itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ByAnswer;
+
+impl Weighter<AttestationsKey, RememberedAttestations> for ByAnswer {
+    fn weight(&self, key: &AttestationsKey, remembered: &RememberedAttestations) -> u64 {
+        (key.version.len() + remembered.answer.as_ref().map_or(0, Bytes::len) + 256) as u64
+    }
+}
 
 impl Registry {
     /// The attestations of a version, in the wire form of `GET /-/npm/v1/attestations/{name}@{version}`.
@@ -23,7 +60,7 @@ impl Registry {
         let Some(head) = self.hosted_head(name).await? else {
             self.authorize(caller, Action::Read, name, &[])?;
             let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Err(none()) };
-            return Ok(upstream.attestations(name, version).await?);
+            return self.upstream_attestations(upstream, name, version).await;
         };
         self.authorize(caller, Action::Read, name, &head.owners)?;
         let stored = self.hosted_document(name).await?;
@@ -41,6 +78,33 @@ impl Registry {
         let bundle: Value = serde_json::from_slice(&bundle).map_err(|_| Error::Damaged)?;
         let answer = json!({ "attestations": [{ "predicateType": predicate_type(&bundle), "bundle": bundle }] });
         Ok(answer.to_string().into())
+    }
+
+    /// What an upstream says, asked again after hours only, and remembered where it cannot be asked: a version's attestations
+    /// hardly ever change, and pnpm 12 asks about every version of every installation.
+    async fn upstream_attestations(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+    ) -> Result<Bytes, Error> {
+        let key =
+            AttestationsKey { upstream: upstream.name().into(), name: name.clone(), version: version.to_string() };
+        let (known, now) = (self.inner.attestations.get(&key), self.inner.clock.now());
+        let answer = match known {
+            Some(known) if now.since(known.at) < known.lasts() && known.at <= now => known.answer,
+            _ => match upstream.attestations(name, version).await {
+                Ok(answer) => self.remember_attestations(key, Some(answer), now),
+                Err(upstream::Error::NotFound) => self.remember_attestations(key, None, now),
+                Err(error) => known.ok_or(error)?.answer,
+            },
+        };
+        Ok(answer.ok_or(upstream::Error::NotFound)?)
+    }
+
+    fn remember_attestations(&self, key: AttestationsKey, answer: Option<Bytes>, at: Timestamp) -> Option<Bytes> {
+        self.inner.attestations.insert(key, RememberedAttestations { answer: answer.clone(), at });
+        answer
     }
 
     /// Keeps a bundle before its version is committed. The digest in the key makes a repeated try write the same place.

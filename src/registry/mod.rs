@@ -74,6 +74,7 @@ use crate::npm::{PackageName, Timestamp, publish_body, tarball as npm_tarball};
 use crate::policy::HOSTED;
 use crate::storage::{KeyedLocks, Store};
 use crate::traces;
+use attestations::{AttestationsKey, ByAnswer, RememberedAttestations};
 use downloads::Downloads;
 use hosted::HostedHeads;
 use packument::{RenderKey, RenderWeighter};
@@ -82,6 +83,9 @@ use records::Records;
 use screening::Screening;
 use search::Indexer;
 use tarball::Transfers;
+
+/// How many bytes of upstreams' attestations are remembered: those of some thousand versions.
+const ATTESTATIONS_BYTES: u64 = 8 << 20;
 
 /// What [`Registry::storage_state`] says of a store that is well.
 pub const STORAGE_OK: &str = "ok";
@@ -165,6 +169,7 @@ struct Inner {
     records: Records,
     rendered: Cache<RenderKey, Rendered, RenderWeighter>,
     rendered_reads: CacheMeter,
+    attestations: Cache<AttestationsKey, RememberedAttestations, ByAnswer>,
     transfers: Transfers,
     downloads: Downloads,
     indexer: Indexer,
@@ -196,6 +201,7 @@ impl Registry {
                 records: Records::default(),
                 rendered: byte_cache(cache_bytes, RenderWeighter),
                 rendered_reads: metrics.cache("rendered"),
+                attestations: byte_cache(ATTESTATIONS_BYTES, ByAnswer),
                 transfers: Transfers::new(tasks.clone()),
                 downloads: Downloads::new(store.clone(), clock.clone()),
                 indexer: Indexer::new(search),

@@ -15,7 +15,7 @@ use super::local::OpenFile;
 use crate::keys::Key;
 
 /// After that a file is opened again.
-const LASTS: Duration = Duration::from_secs(60);
+const LASTS: Duration = Duration::from_mins(1);
 /// The most that are open at once.
 const MOST_OPEN: usize = 512;
 /// Of the files that the system lets this process open, the part that may be remembered ones: connections need more.

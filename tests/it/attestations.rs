@@ -1,11 +1,14 @@
 //! Provenance that comes with a publish: kept as it came, and only where it speaks of this very tarball.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, path_of, refused};
+use crate::support::app::{TestApp, behind, path_of, refused};
 use crate::support::http::publish_document;
 use crate::support::signing::{PREDICATE, provenance};
 use crate::support::tarballs::Tarball;
+use crate::support::upstream::{Package, Upstream};
 
 fn with_bundle(tarball: &Tarball, text: &str) -> Value {
     let mut document = publish_document(tarball, "latest");
@@ -38,6 +41,31 @@ async fn a_bundle_is_kept_and_served_where_the_document_says() {
     {
         app.anybody().get(&format!("/-/npm/v1/attestations/{path}")).await.ok();
     }
+}
+
+#[tokio::test]
+async fn an_upstream_is_asked_once_in_hours_and_not_missed_when_it_is_gone() {
+    let mut upstream = Upstream::start([Package::new("signed").version("1.0.0").provenance("1.0.0")]);
+    let app = TestApp::with(|settings| behind(settings, &upstream, &[]));
+    let path = |version: &str| format!("/-/npm/v1/attestations/signed@{version}");
+    let ask = async |version: &str| app.anybody().get(&path(version)).await;
+    for _ in 0..3 {
+        assert_eq!(ask("1.0.0").await.ok().json()["attestations"][0]["predicateType"], PREDICATE);
+        assert_eq!(ask("2.0.0").await.status, 404);
+    }
+    assert_eq!((upstream.count(&path("1.0.0")), upstream.count(&path("2.0.0"))), (1, 1));
+
+    // What has none may get some.
+    app.clock.advance(Duration::from_hours(2));
+    ask("1.0.0").await.ok();
+    ask("2.0.0").await;
+    assert_eq!((upstream.count(&path("1.0.0")), upstream.count(&path("2.0.0"))), (1, 2));
+
+    app.clock.advance(Duration::from_hours(48));
+    upstream.stop();
+    assert_eq!(ask("1.0.0").await.ok().json()["attestations"][0]["predicateType"], PREDICATE);
+    assert_eq!(ask("2.0.0").await.status, 404);
+    assert!(ask("3.0.0").await.status.is_server_error());
 }
 
 #[tokio::test]
