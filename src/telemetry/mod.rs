@@ -13,7 +13,7 @@ pub use request_line::{Answered, answered};
 
 use crate::settings::Log;
 
-/// How lines look; nothing before [`start`].
+/// How lines look that are collected; nothing where none are.
 static FORM: OnceLock<Form> = OnceLock::new();
 
 /// How lines look.
@@ -47,12 +47,12 @@ impl LogLevel {
 /// Starts logging. Does nothing when it was started before.
 pub fn start(log: &Log, lines: Lines) -> LogLevel {
     let is_coloured = std::io::stderr().is_terminal();
-    FORM.get_or_init(|| match log.json {
-        true => Form::Json,
-        false if is_coloured => Form::Coloured,
-        false => Form::Text,
-    });
     if lines == Lines::Collected {
+        FORM.get_or_init(|| match log.json {
+            true => Form::Json,
+            false if is_coloured => Form::Coloured,
+            false => Form::Text,
+        });
         output::collect();
     }
     let builder =

@@ -44,7 +44,7 @@ pub fn answered(request: &Answered) {
     thread_local! {
         static LINE: RefCell<String> = const { RefCell::new(String::new()) };
     }
-    let Some(form) = super::form() else { return };
+    let Some(form) = super::form() else { return the_usual_way(request) };
     if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         return;
     }
@@ -54,6 +54,27 @@ pub fn answered(request: &Answered) {
         write_line(line, request, form, since);
         output::write(line.as_bytes());
     });
+}
+
+/// Where lines are written at once there are few of them, and the span that they are in tells more: on Lambda the id of the
+/// invocation.
+fn the_usual_way(request: &Answered) {
+    let Answered { id, trace, method, path, route, status, code, caller, address, took } = *request;
+    let duration_ms = took.as_secs_f64() * 1000.0;
+    tracing::info!(
+        target: TARGET,
+        { request.id = %id,
+        trace.id = trace.map(tracing::field::display),
+        http.method = %method,
+        http.path = %path,
+        http.route = route,
+        http.status = status,
+        code,
+        caller,
+        client.address = address.map(tracing::field::display),
+        duration_ms = format_args!("{duration_ms:.2}") },
+        "{method} {path} {status}",
+    );
 }
 
 fn write_line(line: &mut String, request: &Answered, form: Form, since: Duration) {

@@ -12,8 +12,8 @@ use crate::support::lambda::{FrontEnd, Lambda};
 /// A secret in the address for the answer.
 const SIGNATURE: &str = "canary-signature-of-the-link";
 
-async fn function(cloudformation: &CloudFormation, stack: &str) -> Lambda {
-    Lambda::start(
+fn function(cloudformation: &CloudFormation, stack: &str) -> Lambda {
+    Lambda::spawned(
         FrontEnd::FunctionUrl,
         &[
             ("HOLDFAST__STORAGE__URL", "s3://packages"),
@@ -24,7 +24,6 @@ async fn function(cloudformation: &CloudFormation, stack: &str) -> Lambda {
             ("AWS_SECRET_ACCESS_KEY", CREDENTIALS.1),
         ],
     )
-    .await
 }
 
 fn event(cloudformation: &CloudFormation, what: &str, stack: &str) -> Value {
@@ -66,7 +65,7 @@ async fn the_bucket_goes_with_its_stack_and_only_with_it() {
     assert_eq!(cloudformation.s3(Method::PUT, "/packages/notes.txt", "of somebody").await, 200);
     assert_eq!(cloudformation.s3(Method::POST, "/packages/upload?uploads", "").await, 200);
     let is_there = async || cloudformation.s3(Method::GET, "/packages/notes.txt", "").await == 200;
-    let own = function(&cloudformation, &stack).await;
+    let own = function(&cloudformation, &stack);
     let ask = async |what: &str| told(&cloudformation, &own, event(&cloudformation, what, &stack)).await;
 
     // It is made, and changed; and it is taken out of a stack that stays, or of one that could not be made.
@@ -83,7 +82,7 @@ async fn the_bucket_goes_with_its_stack_and_only_with_it() {
     // Another stack that says it goes, and one that goes and did not make the bucket.
     let (status, reason) = told(&cloudformation, &own, event(&cloudformation, "Delete", &stranger)).await;
     assert!(status == "FAILED" && reason.contains("another stack"), "{reason}");
-    let of_stranger = function(&cloudformation, &stranger).await;
+    let of_stranger = function(&cloudformation, &stranger);
     let (status, reason) = told(&cloudformation, &of_stranger, event(&cloudformation, "Delete", &stranger)).await;
     assert!(status == "SUCCESS" && reason.contains("did not make it"), "{status}: {reason}");
     // An address that is none of CloudFormation's: nothing is done, and nothing is sent there.

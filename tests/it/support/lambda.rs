@@ -105,6 +105,15 @@ struct State {
 impl Lambda {
     /// Starts the program as Lambda would, with these variables too, behind a front end.
     pub(crate) async fn start(front: FrontEnd, variables: &[(&str, &str)]) -> Self {
+        let lambda = Self::spawned(front, variables);
+        let answer = lambda.http().get("/-/ping").await;
+        let (is_right, text, log) = (answer.status.is_success(), answer.text(), lambda.log.tail(40));
+        assert!(is_right, "the function does not answer: {text}\n--- its log\n{log}");
+        lambda
+    }
+
+    /// The same for a function that answers no requests.
+    pub(crate) fn spawned(front: FrontEnd, variables: &[(&str, &str)]) -> Self {
         let (send, events) = mpsc::unbounded_channel();
         let state = Arc::new(State {
             send,
@@ -138,11 +147,7 @@ impl Lambda {
         let origin = format!("http://127.0.0.1:{port}");
         let child = spawn(&folder, runtime_port, &origin, variables, &log);
         *state.process.lock().unwrap() = Some(child.id());
-        let lambda = Self { state, front, port, child, _folder: folder, log, _front: front_end, _runtime: runtime };
-        let answer = lambda.http().get("/-/ping").await;
-        let (is_right, text, log) = (answer.status.is_success(), answer.text(), lambda.log.tail(40));
-        assert!(is_right, "the function does not answer: {text}\n--- its log\n{log}");
-        lambda
+        Self { state, front, port, child, _folder: folder, log, _front: front_end, _runtime: runtime }
     }
 
     /// The URL to give to clients, with a slash at the end.
