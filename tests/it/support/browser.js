@@ -9,7 +9,7 @@ const readline = require('node:readline')
 const { chromium } = require('playwright-core')
 
 // What a page does, it does at once: nothing here comes from further than this machine.
-const PATIENCE = 15_000
+const PATIENCE = 30_000
 
 const { executable, profile, args } = JSON.parse(process.argv[2])
 
