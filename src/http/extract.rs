@@ -1,5 +1,6 @@
 //! From the parts of a request to values that are checked once.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ fn segment<'a>(segments: &'a [(String, String)], name: &str) -> Result<&'a str, 
     checked(name, found.ok_or_else(|| ApiError::new(&BAD_REQUEST))?)
 }
 
+/// A segment as it stands in a path, decoded once.
+fn decoded(segment: &str) -> Result<Cow<'_, str>, ApiError> {
+    percent_decode_str(segment).decode_utf8().map_err(|_| ApiError::new(&BAD_REQUEST))
+}
+
 /// A decoded segment, unless nothing of that kind has its place in a path.
 fn checked<'a>(name: &str, value: &'a str) -> Result<&'a str, ApiError> {
     // Control characters have no business in any of our paths.
@@ -67,7 +73,7 @@ impl FromRequestParts<App> for Package {
 impl Package {
     /// From the segment as it stands in a path.
     pub(super) fn of(segment: &str) -> Result<Self, ApiError> {
-        let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| ApiError::new(&BAD_REQUEST))?;
+        let decoded = decoded(segment)?;
         package_name(checked("package", &decoded)?).map(Self)
     }
 }
@@ -75,7 +81,7 @@ impl Package {
 impl File {
     /// From the segment as it stands in a path.
     pub(super) fn of(segment: &str) -> Result<Self, ApiError> {
-        let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| ApiError::new(&BAD_REQUEST))?;
+        let decoded = decoded(segment)?;
         Ok(Self(checked("file", &decoded)?.to_owned()))
     }
 }

@@ -394,3 +394,27 @@ async fn each_answer_has_a_request_id_of_its_own() {
     assert_eq!(ids.len(), 3);
     assert!(!ids.contains("mine") && !ids.contains(""));
 }
+
+#[tokio::test]
+async fn what_needs_no_router_is_answered_as_the_router_would() {
+    let app = TestApp::new();
+    app.user("alice").await.publish_versions("@acme/tool", &["1.0.0"]).await;
+    let anybody = app.anybody();
+    // GET is answered without it, HEAD by it.
+    for path in [
+        "/@acme%2ftool",
+        "/@acme/tool",
+        "/absent",
+        "/%ff",
+        "/.bad",
+        "/@acme%2ftool/-/tool-1.0.0.tgz",
+        "/absent/-/x.tgz",
+    ] {
+        let got = anybody.send(Method::GET, path, &[], String::new()).await;
+        let head = anybody.send(Method::HEAD, path, &[], String::new()).await;
+        assert_eq!(head.status, got.status, "{path}");
+        for name in ["content-type", "etag", "cache-control", "vary", "last-modified"] {
+            assert_eq!(head.headers.get(name), got.headers.get(name), "{path}: {name}");
+        }
+    }
+}
