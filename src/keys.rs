@@ -4,6 +4,7 @@
 //! cannot start with `-`, so nothing can collide. `docs/storage-layout.md` says who writes each and when it may go.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::npm::downloads::Day;
 use crate::npm::integrity::{hex, sha256_hex};
@@ -11,7 +12,7 @@ use crate::npm::{Form, PackageName, Timestamp, Version};
 
 /// Where an object lies: a relative path of safe parts, joined by `/`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key(String);
+pub struct Key(Arc<str>);
 
 /// What an object is to whoever moves a store: whether it goes along, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Key {
     /// empty part or `..`.
     pub(crate) fn listed(path: &str) -> Option<Self> {
         let safe = |part: &str| !part.is_empty() && part != "." && part != "..";
-        path.split('/').all(safe).then(|| Self(path.to_owned()))
+        path.split('/').all(safe).then(|| Self(path.into()))
     }
 
     /// Whether the object may be deleted at any time and comes back by itself.
@@ -307,22 +308,22 @@ fn bounded(text: String) -> String {
 /// The hosted packument, standard npm JSON: the source of truth for a hosted package, and the commit point of every
 /// change to it.
 pub fn packument(name: &PackageName) -> Key {
-    Key(format!("{name}/index.json"))
+    Key(format!("{name}/index.json").into())
 }
 
 /// A hosted tarball. The digest in the key keeps two publishers of one version from touching each other's bytes.
 pub fn tarball(name: &PackageName, version: &Version, digest: &str) -> Key {
-    Key(format!("-/tarballs/{name}/{}-{digest}.tgz", bounded(version.to_string())))
+    Key(format!("-/tarballs/{name}/{}-{digest}.tgz", bounded(version.to_string())).into())
 }
 
 /// The folder of all hosted tarballs.
 pub fn tarballs() -> Key {
-    Key("-/tarballs".to_owned())
+    Key("-/tarballs".into())
 }
 
 /// The folder of a package's hosted tarballs.
 pub fn tarballs_of(name: &PackageName) -> Key {
-    Key(format!("-/tarballs/{name}"))
+    Key(format!("-/tarballs/{name}").into())
 }
 
 /// A tarball that an older system (codebox) left, by the number as that system's document spells it, which may be no
@@ -330,37 +331,37 @@ pub fn tarballs_of(name: &PackageName) -> Key {
 /// the file is not there.
 pub fn legacy_tarball(name: &PackageName, number: &str) -> Option<Key> {
     let is_safe = !number.is_empty() && !number.contains(|c: char| c == '/' || c.is_control());
-    is_safe.then(|| Key(format!("{name}/{number}.tgz")))
+    is_safe.then(|| Key(format!("{name}/{number}.tgz").into()))
 }
 
 /// The folder of a package's document and of the tarballs that an older system left.
 pub fn package(name: &PackageName) -> Key {
-    Key(name.to_string())
+    Key(name.as_str().into())
 }
 
 /// A document that was taken out of the way for an operator, and may be wanted back.
 pub fn set_aside(name: &PackageName) -> Key {
-    Key(format!("-/set-aside/{name}/index.json"))
+    Key(format!("-/set-aside/{name}/index.json").into())
 }
 
 /// The provenance bundle that was published with a version.
 pub fn attestations(name: &PackageName, version: &Version, digest: &str) -> Key {
-    Key(format!("-/attestations/{name}/{}-{digest}.json", bounded(version.to_string())))
+    Key(format!("-/attestations/{name}/{}-{digest}.json", bounded(version.to_string())).into())
 }
 
 /// The folder of all provenance bundles.
 pub fn all_attestations() -> Key {
-    Key("-/attestations".to_owned())
+    Key("-/attestations".into())
 }
 
 /// The folder of the provenance bundles of a package.
 pub fn attestations_of(name: &PackageName) -> Key {
-    Key(format!("-/attestations/{name}"))
+    Key(format!("-/attestations/{name}").into())
 }
 
 /// The folder of all that came from upstreams and comes back by itself.
 pub fn cache() -> Key {
-    Key("-/cache".to_owned())
+    Key("-/cache".into())
 }
 
 /// An upstream's packument as it was received. May be deleted at any time.
@@ -369,58 +370,58 @@ pub fn cached_packument(upstream: &str, name: &PackageName, form: Form) -> Key {
         Form::Full => "full",
         Form::Abbreviated => "abbreviated",
     };
-    Key(format!("-/cache/{upstream}/{name}/{form}.json"))
+    Key(format!("-/cache/{upstream}/{name}/{form}.json").into())
 }
 
 /// A mark that an upstream had no such package when it was last asked. May be deleted at any time.
 pub fn cached_absence(upstream: &str, name: &PackageName) -> Key {
-    Key(format!("-/cache/{upstream}/{name}/absent.json"))
+    Key(format!("-/cache/{upstream}/{name}/absent.json").into())
 }
 
 /// An upstream's tarball, verified before it was kept. May be deleted at any time.
 pub fn cached_tarball(upstream: &str, name: &PackageName, version: &Version) -> Key {
-    Key(format!("-/cache/{upstream}/{name}/{}.tgz", bounded(version.to_string())))
+    Key(format!("-/cache/{upstream}/{name}/{}.tgz", bounded(version.to_string())).into())
 }
 
 /// What this installation remembers of an upstream's package: first seen, delivered, signatures. Not part of the cache:
 /// ages count from it.
 pub fn record(upstream: &str, name: &PackageName) -> Key {
-    Key(format!("-/records/{upstream}/{name}/record.json"))
+    Key(format!("-/records/{upstream}/{name}/record.json").into())
 }
 
 /// The folder of all records of an upstream.
 pub fn records(upstream: &str) -> Key {
-    Key(format!("-/records/{upstream}"))
+    Key(format!("-/records/{upstream}").into())
 }
 
 /// The keys that an upstream signs with, as they were last seen.
 pub fn signing_keys(upstream: &str) -> Key {
-    Key(format!("-/keys/{upstream}.json"))
+    Key(format!("-/keys/{upstream}.json").into())
 }
 
 /// What persons have let through in spite of the policy.
 pub fn waivers() -> Key {
-    Key("-/policy/waivers.json".to_owned())
+    Key("-/policy/waivers.json".into())
 }
 
 /// Which index of advisories is in force.
 pub fn advisories_pointer() -> Key {
-    Key("-/advisories/current.json".to_owned())
+    Key("-/advisories/current.json".into())
 }
 
 /// An index of advisories, by its fingerprint.
 pub fn advisories_index(fingerprint: &str) -> Key {
-    Key(format!("-/advisories/{fingerprint}.index"))
+    Key(format!("-/advisories/{fingerprint}.index").into())
 }
 
 /// The folder of the record of what happened.
 pub fn events() -> Key {
-    Key("-/events".to_owned())
+    Key("-/events".into())
 }
 
 /// A batch of events whose write began at an instant. Batches sort by it.
 pub fn event_batch(began: Timestamp, id: &str) -> Key {
-    Key(format!("{}-{id}.jsonl", events_from(began)))
+    Key(format!("{}-{id}.jsonl", events_from(began)).into())
 }
 
 /// Sorts before all batches of an instant and after all earlier ones: `-/events/2026-11-30/04/0506.789`.
@@ -428,7 +429,7 @@ pub fn events_from(instant: Timestamp) -> Key {
     let text = instant.to_string();
     let (day, time) = text.split_once('T').unwrap_or((&text, ""));
     let (hour, rest) = time.split_once(':').unwrap_or((time, ""));
-    Key(format!("-/events/{day}/{hour}/{}", rest.replace(':', "").trim_end_matches('Z')))
+    Key(format!("-/events/{day}/{hour}/{}", rest.replace(':', "").trim_end_matches('Z')).into())
 }
 
 /// The batch of events that is called so; `None` for a text that is no batch's name.
@@ -442,164 +443,164 @@ pub const ALL_DOWNLOADS: &str = "all";
 
 /// The folder of all counted downloads.
 pub fn all_downloads() -> Key {
-    Key("-/downloads".to_owned())
+    Key("-/downloads".into())
 }
 
 /// The folder of a day's downloads.
 pub fn downloads(day: Day) -> Key {
-    Key(format!("-/downloads/{day}"))
+    Key(format!("-/downloads/{day}").into())
 }
 
 /// What one process has counted of a day's downloads.
 pub fn downloads_of(day: Day, part: &str) -> Key {
-    Key(format!("-/downloads/{day}/{part}.json"))
+    Key(format!("-/downloads/{day}/{part}.json").into())
 }
 
 /// What is kept of the settings, to tell whether they are others.
 pub fn recorded_settings() -> Key {
-    Key("-/settings/recorded.json".to_owned())
+    Key("-/settings/recorded.json".into())
 }
 
 /// How far a sink has got.
 pub fn sink(name: &str) -> Key {
-    Key(format!("-/sinks/{name}.json"))
+    Key(format!("-/sinks/{name}.json").into())
 }
 
 /// The folder of what a sink did not take.
 pub fn dead_letters(sink: &str) -> Key {
-    Key(format!("-/sinks/{sink}/dead"))
+    Key(format!("-/sinks/{sink}/dead").into())
 }
 
 /// Events that a sink did not take, in the order in which they were given up.
 pub fn dead_letter(sink: &str, given_up: Timestamp, id: &str) -> Key {
     let instant = given_up.to_string().replace(':', "");
-    Key(format!("-/sinks/{sink}/dead/{instant}-{id}.json"))
+    Key(format!("-/sinks/{sink}/dead/{instant}-{id}.json").into())
 }
 
 /// The hooks that accounts have set up.
 pub fn hooks() -> Key {
-    Key("-/hooks/hooks.json".to_owned())
+    Key("-/hooks/hooks.json".into())
 }
 
 /// How far the hooks of accounts have been told.
 pub fn told_hooks() -> Key {
-    Key("-/hooks/told.json".to_owned())
+    Key("-/hooks/told.json".into())
 }
 
 /// An account, by its name in hex: user names may hold characters that paths may not. Names that differ by case alone
 /// are one account, as on GitHub.
 pub fn user(name: &str) -> Key {
-    Key(format!("-/users/{}.json", bounded(hex(name.to_lowercase().as_bytes()))))
+    Key(format!("-/users/{}.json", bounded(hex(name.to_lowercase().as_bytes()))).into())
 }
 
 /// The folder of all accounts.
 pub fn users() -> Key {
-    Key("-/users".to_owned())
+    Key("-/users".into())
 }
 
 /// The tokens of an account: a list for its owner's eyes. It may name one that is gone, never lack one that works.
 pub fn token_list(user: &str) -> Key {
-    Key(format!("-/token-lists/{}.json", bounded(hex(user.to_lowercase().as_bytes()))))
+    Key(format!("-/token-lists/{}.json", bounded(hex(user.to_lowercase().as_bytes()))).into())
 }
 
 /// What GitHub said last of the owner of a GitHub token, by the SHA-256 of the token. May be deleted at any time.
 pub fn github_account(hash: &str) -> Key {
-    Key(format!("-/github/{hash}.json"))
+    Key(format!("-/github/{hash}.json").into())
 }
 
 /// The folder of what ends by itself after minutes or days; cleared every hour.
 pub fn short_lived() -> Key {
-    Key("-/logins".to_owned())
+    Key("-/logins".into())
 }
 
 /// A sign-in, or a confirmation, that waits for a person in a browser; by the SHA-256 of its id.
 pub fn login(hash: &str) -> Key {
-    Key(format!("-/logins/page-{hash}.json"))
+    Key(format!("-/logins/page-{hash}.json").into())
 }
 
 /// A code that confirms one change, by the SHA-256 of account and code.
 pub fn one_time_code(hash: &str) -> Key {
-    Key(format!("-/logins/code-{hash}.json"))
+    Key(format!("-/logins/code-{hash}.json").into())
 }
 
 /// The mark that a CI identity token was used, by the SHA-256 of its issuer and id.
 pub fn used_identity(hash: &str) -> Key {
-    Key(format!("-/logins/used-{hash}.json"))
+    Key(format!("-/logins/used-{hash}.json").into())
 }
 
 /// An invitation to make an account, by the SHA-256 of its code.
 pub fn invitation(hash: &str) -> Key {
-    Key(format!("-/logins/invitation-{hash}.json"))
+    Key(format!("-/logins/invitation-{hash}.json").into())
 }
 
 /// The record of a token that lasts minutes, by the SHA-256 of the token.
 pub fn workflow_token(hash: &str) -> Key {
-    Key(format!("-/logins/token-{hash}.json"))
+    Key(format!("-/logins/token-{hash}.json").into())
 }
 
 /// A tarball that its publisher has sent to the bucket, and that nothing trusts.
 pub fn uploaded(id: &str) -> Key {
-    Key(format!("-/uploads/{id}"))
+    Key(format!("-/uploads/{id}").into())
 }
 
 /// Whose upload that is, and for which package.
 pub fn upload(id: &str) -> Key {
-    Key(format!("-/logins/upload-{id}.json"))
+    Key(format!("-/logins/upload-{id}.json").into())
 }
 
 /// The workflows that a package trusts.
 pub fn trust(name: &PackageName) -> Key {
-    Key(format!("-/trust/{name}.json"))
+    Key(format!("-/trust/{name}.json").into())
 }
 
 /// A token's record, by the SHA-256 of the token.
 pub fn token(hash: &str) -> Key {
-    Key(format!("-/tokens/{hash}.json"))
+    Key(format!("-/tokens/{hash}.json").into())
 }
 
 /// What each user has starred.
 pub fn stars(user: &str) -> Key {
-    Key(format!("-/stars/{}.json", bounded(hex(user.as_bytes()))))
+    Key(format!("-/stars/{}.json", bounded(hex(user.as_bytes()))).into())
 }
 
 /// An answer that a function cannot carry, for its client to fetch; by the SHA-256 of its bytes. Goes after a day.
 pub fn handed_over(hash: &str) -> Key {
-    Key(format!("-/uploads/answer-{hash}"))
+    Key(format!("-/uploads/answer-{hash}").into())
 }
 
 /// The folders of what is not to stay: uploads, sign-ins, indexes of advisories, trials, and documents that were set aside.
 pub fn passing() -> [Key; 5] {
-    ["-/uploads", "-/logins", "-/advisories", "-/store", "-/set-aside"].map(|folder| Key(folder.to_owned()))
+    ["-/uploads", "-/logins", "-/advisories", "-/store", "-/set-aside"].map(|folder| Key(folder.into()))
 }
 
 /// Sorts after all that npm reserves and before all packages: `0` comes right after `/`.
 pub fn last_reserved() -> Key {
-    Key("-0".to_owned())
+    Key("-0".into())
 }
 
 /// The verdict that a store keeps the conditions of a write.
 pub fn store_conditions() -> Key {
-    Key("-/store/conditions.txt".to_owned())
+    Key("-/store/conditions.txt".into())
 }
 
 /// An object on which that is tried.
 pub fn store_trial(name: &str) -> Key {
-    Key(format!("-/store/trial-{name}"))
+    Key(format!("-/store/trial-{name}").into())
 }
 
 /// What a backup has, written when all of it is there.
 pub fn backup_manifest() -> Key {
-    Key("-/backup/manifest.jsonl".to_owned())
+    Key("-/backup/manifest.jsonl".into())
 }
 
 /// There while a backup is being restored into a store.
 pub fn restore_under_way() -> Key {
-    Key("-/backup/restoring.txt".to_owned())
+    Key("-/backup/restoring.txt".into())
 }
 
 /// There while changes may be missing from the search index; gone after an orderly stop.
 pub fn index_running() -> Key {
-    Key("-/catalog/running".to_owned())
+    Key("-/catalog/running".into())
 }
 
 #[cfg(test)]

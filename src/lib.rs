@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod events;
+pub mod heavy;
 pub mod hooks;
 pub mod http;
 pub mod keys;

@@ -9,6 +9,7 @@
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -60,8 +61,8 @@ struct Serving {
     router: Router,
     /// One for each line of the route table, and one for requests that fit none.
     meters: Vec<RouteMeter>,
-    /// The lines of requests that need no router, by their paths.
-    frequent: Vec<(&'static str, usize)>,
+    /// The lines of requests that need no router, by [`Frequent::index`].
+    frequent: [usize; Frequent::PATTERNS.len()],
 }
 
 /// Marks answers that the router itself made.
@@ -96,8 +97,13 @@ impl HttpService {
     }
 
     /// Answers a request of a connection.
-    pub fn call_from(&self, peer: SocketAddr, request: Request<Body>) -> impl Future<Output = Response> + Send + use<> {
-        self.serving().call(Some(peer), request)
+    pub fn call_from(
+        &self,
+        peer: SocketAddr,
+        request: Request<Body>,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send>> {
+        // In a box: what serves the connection moves it about.
+        Box::pin(self.serving().call(Some(peer), request))
     }
 }
 
@@ -107,11 +113,7 @@ impl Serving {
         let routes = router::routes();
         let lines = routes.table().iter().map(|route| (route.path, route.method));
         let meters = lines.chain([(NO_LINE, NO_LINE)]).map(|(path, method)| app.metrics.route(path, method)).collect();
-        let gets = routes.table().iter().enumerate().filter(|(_, route)| route.method == "GET");
-        let frequent = gets
-            .filter(|(_, route)| Frequent::PATTERNS.contains(&route.path))
-            .map(|(line, route)| (route.path, line))
-            .collect();
+        let frequent = Frequent::PATTERNS.map(|pattern| routes.line_of("GET", pattern));
         let router = routes.into_router(no_route).with_state(app.clone());
         Self { app, router, meters, frequent }
     }
@@ -125,8 +127,11 @@ impl Serving {
         let (mut response, notes) = match self.prepare(id, peer, &mut request) {
             Ok(notes) => {
                 let uri = request.uri().clone();
-                let answer = events::within(notes.for_record(), self.answer(request, id, &notes));
-                let response = traces::within(&span, answer).await;
+                let response = {
+                    // Pinned here, so that what it is wrapped in does not move it about.
+                    let answer = pin!(self.answer(request, id, &notes));
+                    traces::within(&span, events::within(notes.for_record(), answer)).await
+                };
                 if response.status().is_server_error() {
                     let message = || format!("status {}, request {id}", response.status().as_u16());
                     self.app.sinks.saw_failure(method.as_str(), uri.path(), || notes.command(), message);
@@ -203,19 +208,16 @@ impl Serving {
     }
 
     async fn answer(&self, request: Request<Body>, id: RequestId, notes: &Notes) -> Response {
-        let answer = async {
+        let answer = pin!(async {
             match Frequent::of(request.method(), request.uri().path()) {
                 Some(frequent) => {
-                    let pattern = frequent.pattern();
-                    if let Some((_, line)) = self.frequent.iter().find(|(path, _)| *path == pattern) {
-                        notes.takes_line(*line);
-                    }
+                    notes.takes_line(self.frequent[frequent.index()]);
                     let answer = frequent.answer(&self.app, notes, request.headers()).await;
                     answer.unwrap_or_else(|error| self.refuse(error, id))
                 }
                 None => Box::pin(self.route(request, id, notes)).await,
             }
-        };
+        });
         // What a panic may have left half-done is behind locks that do not care, or dropped with the request.
         AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request.id = %id, "a request panicked");
@@ -320,11 +322,9 @@ fn announced_bytes(method: &Method, response: &Response) -> u64 {
 
 /// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.
 fn loggable(path: &str) -> Cow<'_, str> {
-    // Secrets stand below `/-/`, or are tokens, and these have an underscore.
-    let bytes = path.as_bytes();
-    if !bytes.iter().any(|byte| *byte == b'_' || *byte == b'%' || !byte.is_ascii_graphic())
-        && !bytes.windows(3).any(|part| part == b"/-/")
-    {
+    // Tokens have an underscore.
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'_' && byte != b'%';
+    if path.bytes().all(is_plain) && !path.split('/').any(is_before_secret) {
         return Cow::Borrowed(path);
     }
     let mut is_token = false;

@@ -54,8 +54,7 @@ async fn try_answer(
     let known = app.registry.rendered(&packument, base, encoding);
     let etag = known.as_ref().map_or_else(|| packument.etag(base), |known| known.etag.clone());
     let modified = packument.modified.map(crate::npm::Timestamp::as_seconds);
-    let tag = std::str::from_utf8(&etag).unwrap_or_default().trim_matches('"');
-    let is_unchanged = negotiate::is_unchanged(headers, tag, modified);
+    let is_unchanged = negotiate::is_unchanged(headers, &etag, modified);
     let is_public = app.registry.is_public(name);
     if is_unchanged {
         let mut response = Response::new(Body::empty());

@@ -122,11 +122,11 @@ impl<'a> Frequent<'a> {
         Some(Self::Tarball { package, file })
     }
 
-    /// Its path in the table.
-    pub(super) fn pattern(self) -> &'static str {
+    /// Which of [`Frequent::PATTERNS`] it is.
+    pub(super) fn index(self) -> usize {
         match self {
-            Self::Packument { .. } => PACKUMENT,
-            Self::Tarball { .. } => TARBALL,
+            Self::Packument { .. } => 0,
+            Self::Tarball { .. } => 1,
         }
     }
 
@@ -141,8 +141,7 @@ impl<'a> Frequent<'a> {
             Self::Tarball { package, file } => {
                 let Package(name) = Package::of(package)?;
                 let File(file) = File::of(file)?;
-                // In a box: it is four times as large as the other, which is moved about by its size.
-                Box::pin(tarball::answer(app, &caller, &name, &file, true, headers)).await
+                tarball::answer(app, &caller, &name, &file, true, headers).await
             }
         }
     }
@@ -317,6 +316,12 @@ impl Routes {
     /// The table.
     pub fn table(&self) -> &[Route] {
         &self.table
+    }
+
+    /// Where in the table a line stands. One that is not there has the number after the last.
+    pub(super) fn line_of(&self, method: &str, path: &str) -> usize {
+        let found = self.table.iter().position(|route| route.method == method && route.path == path);
+        found.unwrap_or(self.table.len())
     }
 
     /// The router, with an answer for all that is in no line. What npm reserves is no package: without lines of its own

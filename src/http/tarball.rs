@@ -46,7 +46,13 @@ pub(super) async fn answer(
     let common = common_headers(app.registry.is_public(name));
     let response = match tarball {
         TarballBytes::Elsewhere(link) => elsewhere(&link),
-        TarballBytes::Stored(download) => stored(&download, headers, common, is_get).await?,
+        TarballBytes::Stored(download) => {
+            let (mut response, missing) = stored(&download, headers, common, is_get)?;
+            if let Some(part) = missing {
+                *response.body_mut() = Box::pin(body_of(&download, part)).await?;
+            }
+            response
+        }
         TarballBytes::Arriving { size_bytes, stream } => {
             let mut response = respond::with(StatusCode::OK, common, Body::from_stream(stream));
             if let Some(size) = size_bytes {
@@ -86,27 +92,28 @@ pub(super) async fn delete(
     Ok(respond::done(StatusCode::OK))
 }
 
-async fn stored(
+/// The answer with a tarball that is here, and which bytes of it are to be read before it can be sent.
+fn stored(
     download: &Download,
     request: &HeaderMap,
     mut headers: HeaderMap,
     is_get: bool,
-) -> Result<Response, ApiError> {
+) -> Result<(Response, Option<ByteRange>), ApiError> {
     let size = download.size_bytes();
-    let etag = format!("\"{}\"", download.etag());
-    if let Ok(value) = HeaderValue::try_from(&etag) {
+    let etag = download.etag();
+    if let Ok(value) = HeaderValue::from_maybe_shared(etag.clone()) {
         headers.insert(ETAG, value);
     }
     if let Some(modified) = http_date(download.modified_seconds()) {
         headers.insert(LAST_MODIFIED, modified);
     }
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    if negotiate::is_unchanged(request, download.etag(), Some(download.modified_seconds())) {
+    if negotiate::is_unchanged(request, &etag, Some(download.modified_seconds())) {
         headers.remove(CONTENT_TYPE);
-        return Ok(respond::with(StatusCode::NOT_MODIFIED, headers, Body::empty()));
+        return Ok((respond::with(StatusCode::NOT_MODIFIED, headers, Body::empty()), None));
     }
     // A range of a file that has changed since is no use to who has the other part.
-    let is_same = request.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag.as_bytes());
+    let is_same = request.get(IF_RANGE).is_none_or(|value| value.as_bytes() == etag);
     let range = request.get(RANGE).and_then(|value| value.to_str().ok()).filter(|_| is_same);
     let (status, part) = match requested(range, size) {
         Requested::Whole => (StatusCode::OK, ByteRange { start: 0, end: size }),
@@ -119,8 +126,9 @@ async fn stored(
         headers.insert(CONTENT_RANGE, value);
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(part.end - part.start));
-    let body = if is_get { body_of(download, part).await? } else { Body::empty() };
-    Ok(respond::with(status, headers, body))
+    let at_hand = if is_get { download.at_hand(part).map(Body::from) } else { Some(Body::empty()) };
+    let missing = at_hand.is_none().then_some(part);
+    Ok((respond::with(status, headers, at_hand.unwrap_or_default()), missing))
 }
 
 /// Few bytes are read before the head is sent and go out with it, and what cannot be read is an error that can be told.

@@ -3,6 +3,7 @@
 //! Two versions that differ only in build metadata are the same version, as on the public registry: it is dropped when
 //! a version is read.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -48,8 +49,25 @@ impl FromStr for Version {
         }
         let version = nodejs_semver::Version::parse(without_build).map_err(|_| error())?;
         // The parser is lenient in places (leading zeros, white space); the canonical spelling is not.
-        if version.to_string() == without_build { Ok(Self(version)) } else { Err(error()) }
+        if is_plain(without_build) || version.to_string() == without_build { Ok(Self(version)) } else { Err(error()) }
     }
+}
+
+/// The canonical spelling of a version; `None` where the text is none.
+pub fn canonical(text: &str) -> Option<Cow<'_, str>> {
+    let version: Version = text.parse().ok()?;
+    Some(if is_plain(text) { Cow::Borrowed(text) } else { Cow::Owned(version.to_string()) })
+}
+
+/// Whether a text is spelled as nearly all versions are, three numbers without needless zeros: if it is a version, that is its
+/// canonical spelling.
+fn is_plain(text: &str) -> bool {
+    let is_number = |part: &str| match part.as_bytes() {
+        [b'0', _, ..] | [] => false,
+        digits => digits.iter().all(u8::is_ascii_digit),
+    };
+    let mut parts = text.split('.');
+    (0..3).all(|_| parts.next().is_some_and(is_number)) && parts.next().is_none()
 }
 
 impl fmt::Display for Version {
@@ -121,6 +139,12 @@ mod tests {
             ("1.2.3-01", None),
             (" 1.2.3", None),
             ("1.2.3 ", None),
+            ("1.02.3", None),
+            ("1.2.03", None),
+            ("0.0.0", Some("0.0.0")),
+            ("1.2", None),
+            ("1.2.3.4", None),
+            ("1..3", None),
             ("latest", None),
             ("", None),
             ("1.2.3/../x", None),

@@ -21,7 +21,7 @@ use crate::auth::Caller;
 use crate::clock::Clock;
 use crate::keys;
 use crate::npm::downloads::{Day, Period};
-use crate::npm::{Form, PackageName, Timestamp, Version, render};
+use crate::npm::{Form, PackageName, Timestamp, render, version};
 use crate::random;
 use crate::storage::{self, Durability, KeyedLocks, Store};
 
@@ -166,18 +166,18 @@ pub struct DownloadCounts {
 }
 
 impl Pending {
-    fn count(&mut self, day: Day, name: &PackageName, version: String) {
+    fn count(&mut self, day: Day, name: &PackageName, version: &str) {
         let counting = self.days.entry(day).or_insert_with(|| Counting {
             packages: Counts::new(),
             part: random::id(),
             is_written: true,
         });
-        let known = counting.packages.get_mut(name.as_str()).and_then(|versions| versions.get_mut(&version));
+        let known = counting.packages.get_mut(name.as_str()).and_then(|versions| versions.get_mut(version));
         if let Some(count) = known {
             *count += 1;
         } else if self.versions < MAX_COUNTED {
             self.versions += 1;
-            counting.packages.entry(name.to_string()).or_default().insert(version, 1);
+            counting.packages.entry(name.to_string()).or_default().insert(version.to_owned(), 1);
         } else {
             self.uncounted += 1;
             return;
@@ -323,10 +323,10 @@ fn add(mut sum: Sum, bytes: &[u8]) -> Result<(Sum, Vec<String>), (Sum, serde_jso
 impl Registry {
     /// Counts a download of a tarball.
     pub fn count_download(&self, name: &PackageName, file: &str) {
-        let number = render::version_in_file_name(name, file).and_then(|number| number.parse::<Version>().ok());
-        if let Some(version) = number {
+        let number = render::version_in_file_name(name, file).and_then(version::canonical);
+        if let Some(number) = number {
             let downloads = &self.inner.downloads;
-            downloads.pending().count(downloads.today(), name, version.to_string());
+            downloads.pending().count(downloads.today(), name, &number);
         }
     }
 
@@ -461,14 +461,14 @@ mod tests {
     fn what_is_counted_is_written_once_and_forgotten_when_its_day_is_over() {
         let (mut pending, name) = (Pending::default(), "tool".parse().unwrap());
         let [first, second]: [Day; 2] = ["2026-11-30", "2026-12-01"].map(|day| day.parse().unwrap());
-        pending.count(first, &name, "1.0.0".to_owned());
-        pending.count(first, &name, "1.0.0".to_owned());
+        pending.count(first, &name, "1.0.0");
+        pending.count(first, &name, "1.0.0");
         let expected = serde_json::json!({ "packages": { "tool": { "1.0.0": 2 } } });
         assert_eq!(stored(&mut pending), [("2026-11-30".to_owned(), expected)]);
         assert!(stored(&mut pending).is_empty());
         pending.forget_before(first);
-        pending.count(second, &name, "1.0.0".to_owned());
-        pending.count(first, &name, "1.0.0".to_owned());
+        pending.count(second, &name, "1.0.0");
+        pending.count(first, &name, "1.0.0");
         // Not before it is written.
         pending.forget_before(second);
         assert_eq!((pending.days.len(), pending.versions), (2, 2));
@@ -478,7 +478,7 @@ mod tests {
         // The clock was set back: another object, since the first one is done with.
         let part = pending.days[&second].part.clone();
         pending.forget_before("2026-12-02".parse().unwrap());
-        pending.count(second, &name, "1.0.0".to_owned());
+        pending.count(second, &name, "1.0.0");
         assert_ne!(pending.days[&second].part, part);
     }
 
@@ -487,9 +487,9 @@ mod tests {
         let (mut pending, name) = (Pending::default(), "tool".parse().unwrap());
         let day = "2026-11-30".parse().unwrap();
         for number in 0..MAX_COUNTED + 10 {
-            pending.count(day, &name, number.to_string());
+            pending.count(day, &name, &number.to_string());
         }
-        pending.count(day, &name, "0".to_owned());
+        pending.count(day, &name, "0");
         assert_eq!((pending.versions, pending.uncounted), (MAX_COUNTED, 10));
         assert_eq!(pending.days[&day].packages["tool"]["0"], 2);
     }

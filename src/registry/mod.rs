@@ -346,7 +346,7 @@ impl Registry {
         }))
     }
 
-    /// Runs work on a document that takes long on the blocking pool, as much at once as the machine has cores, so that
+    /// Runs work on a document that takes long on threads for that, as much at once as the machine has cores, so that
     /// a crowd of large documents costs time and not memory. Short work is done in place: handing over costs more.
     async fn off_thread<T: Send + 'static>(
         &self,
@@ -363,7 +363,7 @@ impl Registry {
             let _permit = permit;
             work()
         };
-        tokio::task::spawn_blocking(work).await.unwrap_or(Err(Error::Interrupted))
+        crate::heavy::run(work).await.unwrap_or(Err(Error::Interrupted))
     }
 
     /// Runs a change in a task of its own and waits for it. A client that goes away does not stop it half-way, and

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -109,8 +110,34 @@ type Started = Result<Start, Arc<Error>>;
 pub(super) struct Transfers {
     running: Arc<Mutex<HashMap<Key, Transfer>>>,
     starts: SingleFlight<Key, Started>,
-    /// By package and number as it was asked for; with the revision that said so.
-    hosted: Cache<(PackageName, String), (String, Key)>,
+    hosted: Cache<Asked, Lies>,
+}
+
+/// A hosted package and a version's number as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Asked {
+    name: PackageName,
+    number: String,
+}
+
+/// The same, borrowed, with the members in the same order.
+#[derive(Debug, Clone, Copy, Hash)]
+struct AskedRef<'a> {
+    name: &'a PackageName,
+    number: &'a str,
+}
+
+impl Equivalent<Asked> for AskedRef<'_> {
+    fn equivalent(&self, asked: &Asked) -> bool {
+        *self.name == asked.name && *self.number == *asked.number
+    }
+}
+
+/// Where a tarball lies, and the revision of the document that says so.
+#[derive(Debug, Clone)]
+struct Lies {
+    revision: Arc<str>,
+    key: Key,
 }
 
 /// What an upstream's document says of a version's tarball.
@@ -167,17 +194,27 @@ impl Registry {
         let head = self.hosted_head_within(name, TARBALL_HEAD_AGE.max(self.terms.fresh)).await?;
         self.authorize(caller, Action::Read, name, head.as_ref().map_or(&[], |head| &head.owners))?;
         let number = render::version_in_file_name(name, file).ok_or_else(not_found)?;
-        let parsed = number.parse::<Version>();
         if let Some(head) = &head {
             let judged = self.judged_hosted(name, &head.revision).await?;
             if judged.is_some() {
-                let judged_as = parsed.as_ref().map_or_else(|_| number.to_owned(), ToString::to_string);
+                let judged_as = number.parse::<Version>().map_or_else(|_| number.to_owned(), |known| known.to_string());
                 require_offered(judged.as_ref(), name, &judged_as)?;
             }
-            let key = self.hosted_tarball_key(name, number, &head.revision).await?.ok_or_else(not_found)?;
+            let key = match self.known_tarball_key(name, number, &head.revision) {
+                Some(key) => key,
+                None => Box::pin(self.find_tarball_key(name, number, &head.revision)).await?.ok_or_else(not_found)?,
+            };
+            if to == Redirect::Never
+                && let Some(download) = self.inner.store.opened(&key)
+            {
+                return Ok(TarballBytes::Stored(download));
+            }
             // Of an older system's document it is not known that its tarballs are there.
-            let kept =
-                if head.is_older { self.kept_if_there(&key, to).await? } else { self.kept_tarball(&key, to).await? };
+            let kept = if head.is_older {
+                Box::pin(self.kept_if_there(&key, to)).await?
+            } else {
+                Box::pin(self.kept_tarball(&key, to)).await?
+            };
             match kept {
                 Some(kept) => return Ok(kept),
                 // The tarballs of a copy are where the copy was made.
@@ -185,22 +222,23 @@ impl Registry {
                 None => return Err(not_found()),
             }
         }
-        let version = parsed.map_err(|_| not_found())?;
+        let version = number.parse::<Version>().map_err(|_| not_found())?;
         let Route::Upstream(upstream) = self.terms.sources.route(name) else { return Err(not_found()) };
-        self.proxied_tarball(upstream, name, (number, &version), to, not_found).await
+        Box::pin(self.proxied_tarball(upstream, name, (number, &version), to, not_found)).await
     }
 
-    /// The key of a hosted version's tarball. The number is looked for as it was asked for, since an older system's
+    /// The key of a hosted version's tarball, where it is remembered for this revision.
+    fn known_tarball_key(&self, name: &PackageName, number: &str, revision: &str) -> Option<Key> {
+        let known = self.inner.transfers.hosted.get(&AskedRef { name, number })?;
+        (*known.revision == *revision).then_some(known.key)
+    }
+
+    /// The key of a hosted version's tarball, from its document. The number is looked for as it was asked for, since an older system's
     /// documents have numbers that are no versions, then as everybody spells it.
-    async fn hosted_tarball_key(&self, name: &PackageName, number: &str, revision: &str) -> Result<Option<Key>, Error> {
-        let id = (name.clone(), number.to_owned());
-        if let Some((known, key)) = self.inner.transfers.hosted.get(&id)
-            && known == revision
-        {
-            return Ok(Some(key));
-        }
+    async fn find_tarball_key(&self, name: &PackageName, number: &str, revision: &str) -> Result<Option<Key>, Error> {
         let stored = self.hosted_document(name).await?;
-        let (name, asked) = id.clone();
+        let id = Asked { name: name.clone(), number: number.to_owned() };
+        let Asked { name, number: asked } = id.clone();
         let key = self
             .off_thread(stored.len(), move || {
                 let document = HostedPackument::parse(&stored)?;
@@ -215,7 +253,7 @@ impl Registry {
             })
             .await?;
         if let Some(key) = &key {
-            self.inner.transfers.hosted.insert(id, (revision.to_owned(), key.clone()));
+            self.inner.transfers.hosted.insert(id, Lies { revision: revision.into(), key: key.clone() });
         }
         Ok(key)
     }

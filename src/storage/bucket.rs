@@ -213,7 +213,8 @@ impl Bucket {
     pub(super) async fn open_object(self: &Arc<Self>, key: &Key) -> Result<ObjectReader, Error> {
         let result = self.get(key, GetOptions::default()).await?;
         let meta = result.meta.clone();
-        let etag = meta.e_tag.as_deref().unwrap_or_default().trim_start_matches("W/").trim_matches('"').to_owned();
+        let etag = meta.e_tag.as_deref().unwrap_or_default().trim_start_matches("W/").trim_matches('"');
+        let etag = format!("\"{etag}\"").into();
         let body = result.into_stream().map_err(Error::from).boxed();
         Ok(ObjectReader { bucket: Arc::clone(self), key: key.clone(), meta, etag, body: Mutex::new(Some(body)) })
     }
@@ -472,7 +473,8 @@ pub(super) struct ObjectReader {
     bucket: Arc<Bucket>,
     key: Key,
     meta: ObjectMeta,
-    etag: String,
+    /// In quotes.
+    etag: Bytes,
     /// The answer to the request that opened it, until somebody reads it.
     body: Mutex<Option<ObjectBody>>,
 }
@@ -488,8 +490,8 @@ impl ObjectReader {
         self.meta.size
     }
 
-    pub(super) fn etag(&self) -> &str {
-        &self.etag
+    pub(super) fn etag(&self) -> Bytes {
+        self.etag.clone()
     }
 
     pub(super) fn modified_seconds(&self) -> i64 {

@@ -54,10 +54,10 @@ impl Download {
         }
     }
 
-    /// A strong validator, without quotes: changes whenever the object is written again with other bytes.
-    pub fn etag(&self) -> &str {
+    /// A strong validator, in quotes as it stands in `ETag`: changes whenever the object is written again with other bytes.
+    pub fn etag(&self) -> Bytes {
         match &self.source {
-            Source::File(file) => &file.etag,
+            Source::File(file) => file.etag.clone(),
             Source::Object(object) => object.etag(),
         }
     }
@@ -75,6 +75,18 @@ impl Download {
         match &self.source {
             Source::File(file) => Pieces::of(Arc::clone(file), range).stream().left_stream(),
             Source::Object(object) => object.stream(range).right_stream(),
+        }
+    }
+
+    /// The bytes of the range, where they are few, and the system has them in memory.
+    pub fn at_hand(&self, range: ByteRange) -> Option<Bytes> {
+        let length = range.end.saturating_sub(range.start);
+        match &self.source {
+            Source::File(file) if length <= BUFFER_BYTES as u64 => {
+                let mut part = Part::of(range.start, length);
+                part.fill_cached(file).then(|| part.buffer.into_bytes())
+            }
+            Source::File(_) | Source::Object(_) => None,
         }
     }
 

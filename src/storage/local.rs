@@ -45,7 +45,8 @@ pub(super) struct Local {
 pub(super) struct OpenFile {
     pub(super) file: File,
     pub(super) size_bytes: u64,
-    pub(super) etag: String,
+    /// In quotes.
+    pub(super) etag: Bytes,
     pub(super) modified_seconds: i64,
 }
 
@@ -121,11 +122,12 @@ impl Local {
         Ok(OpenFile {
             size_bytes: metadata.len(),
             etag: format!(
-                "{:x}-{:x}-{:x}",
+                "\"{:x}-{:x}-{:x}\"",
                 metadata.ino(),
                 metadata.mtime_nsec() + metadata.mtime() * 1_000_000_000,
                 metadata.len()
-            ),
+            )
+            .into(),
             modified_seconds: metadata.mtime(),
             file,
         })

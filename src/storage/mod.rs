@@ -286,15 +286,23 @@ impl Store {
         measured(self.metrics.as_ref(), "open", Some(key), work).await
     }
 
+    /// What [`Store::open_fixed`] has open already.
+    pub fn opened(&self, key: &Key) -> Option<Download> {
+        match &self.backend {
+            Backend::Directory(local) => local.opened.get(key).map(Download::of_file),
+            Backend::Bucket(_) => None,
+        }
+    }
+
     /// As [`Store::open_object`], for objects that never change under their key and are asked for again and again: the file
     /// may have been opened up to a minute ago. One that was removed since, by this store, is not found.
     pub async fn open_fixed(&self, key: &Key) -> Result<Download, Error> {
         let Backend::Directory(local) = &self.backend else { return self.open_object(key).await };
+        if let Some(opened) = self.opened(key) {
+            return Ok(opened);
+        }
         self.count_read();
         let work = async {
-            if let Some(file) = local.opened.get(key) {
-                return Ok(Download::of_file(file));
-            }
             let (opening, key) = (Arc::clone(local), key.clone());
             let file = blocking(move || opening.open_fixed(&key)).await?;
             local.opened.keep_swept();

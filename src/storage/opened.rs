@@ -129,6 +129,8 @@ fn most_open(allowed: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::keys;
 
@@ -137,7 +139,7 @@ mod tests {
     }
 
     fn file() -> OpenFile {
-        OpenFile { file: tempfile::tempfile().unwrap(), size_bytes: 0, etag: String::new(), modified_seconds: 0 }
+        OpenFile { file: tempfile::tempfile().unwrap(), size_bytes: 0, etag: Bytes::new(), modified_seconds: 0 }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::buffers::Buffer;
 use super::error::Error;
 use super::fault::FaultPlan;
 use super::local::{self, Staged};
-use super::{Backend, Bucket, Durability, Existing, blocking, faulty, faulty_answer, measured};
+use super::{Backend, Bucket, Durability, Existing, blocking, faulty, faulty_answer, lost, measured};
+use crate::heavy;
 use crate::keys::Key;
 use crate::metrics::Metrics;
 
@@ -99,17 +100,17 @@ impl Upload {
         self.progress.send_replace(Progress::Complete(self.written));
     }
 
-    /// Runs a function over all bytes written so far, from the first, off the async threads.
+    /// Runs a function over all bytes written so far, from the first, on the threads for large work.
     pub async fn inspect<T: Send + 'static>(
         &mut self,
         look: impl FnOnce(&mut dyn Read) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let Some(mut staged) = self.staged.take() else { return Err(broken()) };
-        let (found, staged) = blocking(move || {
+        let look = move || -> Result<_, Error> {
             let found = look(staged.rewind()?);
             Ok((found, staged))
-        })
-        .await?;
+        };
+        let (found, staged) = heavy::run(look).await.map_err(lost)??;
         self.staged = Some(staged);
         Ok(found)
     }

@@ -212,7 +212,7 @@ impl Upstream {
         let body = self.client.read(answer, self.client.settings().max_packument_bytes).await?;
         let found = if body.len() > LARGE_DOCUMENT_BYTES {
             let (body, name) = (body.clone(), name.clone());
-            let inspected = tokio::task::spawn_blocking(move || inspect(&body, &name)).await;
+            let inspected = crate::heavy::run(move || inspect(&body, &name)).await;
             inspected.map_err(|_| Error::BadAnswer("a packument that could not be inspected"))??
         } else {
             inspect(&body, name)?
