@@ -35,8 +35,10 @@ def frame(name):
 def without_generics(name):
     """`a::b<C<D>>::e` as `a::b::e`. `<A as B>::c` is left, since there the types are the name."""
     found, depth, previous = [], 0, ""
-    for letter in name:
-        opens = letter == "<" and (depth or re.match(r"[\w}]", previous))
+    for at, letter in enumerate(name):
+        # `a::<C>` is of types too, `a::<impl C for D>` a name.
+        typed = previous == ":" and not name.startswith("<impl ", at)
+        opens = letter == "<" and (depth or typed or re.match(r"[\w}]", previous))
         if opens:
             depth += 1
         elif letter == ">" and depth and previous != "-":
