@@ -14,6 +14,7 @@ class Moto(Server):
     """S3 as moto plays it, in memory, with one empty bucket. It runs beside the load: it is not what is measured."""
 
     first_path = "/"
+    cores = machine.LOAD_CORES
 
     def __init__(self, folder, name="moto"):
         super().__init__(folder, name)

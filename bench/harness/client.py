@@ -150,11 +150,12 @@ class _Connection:
 def drive(url, requests, connections=1, seconds=None, stop=None, cut=False, good=(200, 201, 206, 304)):
     """Sends `requests` over `connections`, the next one on each as soon as an answer is whole.
 
-    `requests` is an iterable of what `request` makes, and may be endless. No further one is begun after `seconds`, or once
+    `requests` is an iterable of what `request` makes, and may be endless. `url` may be several servers', which get the connections
+    in turn, as from a load balancer. No further one is begun after `seconds`, or once
     `stop()` says so; with `cut` those under way are then dropped and their bytes counted, else waited for. Any other
     status than the `good` ones is an error.
     """
-    at = urlsplit(url)
+    servers = [urlsplit(one) for one in ([url] if isinstance(url, str) else url)]
     waiting, found = iter(requests), Asked()
     began = time.perf_counter()
     ended = lambda: (seconds is not None and time.perf_counter() - began >= seconds) or (stop is not None and stop())
@@ -169,7 +170,8 @@ def drive(url, requests, connections=1, seconds=None, stop=None, cut=False, good
         selector.register(connection.socket, events, connection)
         return True
 
-    every = [_Connection((at.hostname, at.port)) for _ in range(connections)]
+    addresses = [(at.hostname, at.port) for at in servers]
+    every = [_Connection(addresses[number % len(addresses)]) for number in range(connections)]
     under_way = {connection for connection in every if start(connection)}
     try:
         while under_way and not (cut and ended()):

@@ -146,6 +146,21 @@ class Package:
         index.write_text(json.dumps(known))
 
 
+def put_copies(package, names, data, storage=None):
+    """The same package under several names of one length, for Holdfast, and for Verdaccio where `storage` is given. Only the
+    first one's tarball is there."""
+    package.put_into_holdfast(data)
+    places = [(Path(data), "index.json")]
+    if storage:
+        package.put_into_verdaccio(storage)
+        places.append((Path(storage), "package.json"))
+    for root, file in places:
+        first = (root / package.name / file).read_bytes()
+        for name in names:
+            if name != package.name:
+                _write(root / name / file, first.replace(package.name.encode(), name.encode()))
+
+
 def publish_body(name, version, bulk=1000, size=1000):
     """What `npm publish` sends, of a tarball with `size` bytes that do not compress: some 2 KB of tarball by default."""
     found = written(name, version, bulk)

@@ -65,6 +65,8 @@ class Recorder:
         # A registry on loopback names the host that it was asked by, which is then this proxy.
         self.keeps_host = self.target.hostname == "127.0.0.1"
         self.exchanges, self.connections, self.lock = [], 0, threading.Lock()
+        # Once: reading the system's certificates takes longer than most requests.
+        self.context = ssl.create_default_context()
         self.server = _Server(("127.0.0.1", 0), _Handler)
         self.server.recorder = self
 
@@ -90,7 +92,7 @@ class Recorder:
     def connect(self):
         # The host is the one of the client's registry setting: the system's certificates decide.
         if self.target.scheme == "https":
-            return http.client.HTTPSConnection(self.target.netloc, timeout=120, context=ssl.create_default_context())
+            return http.client.HTTPSConnection(self.target.netloc, timeout=120, context=self.context)
         return http.client.HTTPConnection(self.target.netloc, timeout=120)
 
 

@@ -60,6 +60,9 @@ class Server:
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
+    # Where it runs: a server that is measured has a core of its own.
+    cores = machine.SERVER_CORES
+
     def command(self):
         raise NotImplementedError
 
@@ -78,7 +81,7 @@ class Server:
         with (self.folder / "log").open("ab") as log:
             began = time.perf_counter()
             self.process = subprocess.Popen(
-                machine.pinned(machine.SERVER_CORES, self.command()),
+                machine.pinned(self.cores, self.command()),
                 stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
                 env={**os.environ, **self.environment()},
             )
@@ -164,24 +167,28 @@ class Server:
 class Holdfast(Server):
     """The release build, as it runs by default but for what `settings` say (dotted keys of holdfast.toml).
 
-    `file` is the text of a holdfast.toml, for what variables cannot say.
+    `file` is the text of a holdfast.toml, for what variables cannot say; `variables` are those that are not Holdfast's own;
+    `program` is another build than the release one.
     """
 
-    def __init__(self, folder, data=None, upstream=None, settings=None, store=None, file=None, name="holdfast"):
+    def __init__(
+        self, folder, data=None, upstream=None, settings=None, store=None, file=None, name="holdfast", variables=None, program=None,
+    ):
         super().__init__(folder, name)
         self.data = Path(data) if data else self.folder / "data"
         self.store, self.upstream, self.settings = store, upstream, settings or {}
+        self.variables, self.program = variables or {}, program or machine.PROGRAM
         if file:
             (self.folder / "holdfast.toml").write_text(file)
 
     def command(self):
-        command = [machine.PROGRAM, "serve", "--listen", f"127.0.0.1:{self.port}"]
+        command = [self.program, "serve", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--storage", self.store] if self.store else ["--data", self.data]
         return command + (["--upstream", self.upstream] if self.upstream else ["--no-upstream"])
 
     def environment(self):
-        return {f"HOLDFAST__{key.upper().replace('.', '__')}": str(value) for key, value in self.settings.items()}
-
+        settings = {f"HOLDFAST__{key.upper().replace('.', '__')}": str(value) for key, value in self.settings.items()}
+        return settings | self.variables
 
     def store_calls(self):
         """How often it has called its store since it started: kinds of call to numbers, whatever came of them."""
