@@ -1,7 +1,7 @@
 //! Search and listings of hosted packages, and keeping their index in step with the documents.
 //!
 //! A change of a package notes its name; one task indexes noted names in batches, so that a publish never waits for
-//! the index, and a batch of a thousand costs little more than one. An object in the store says "running" while
+//! the index, and a batch of thousands costs little more than one. An object in the store says "running" while
 //! changes may be missing from the index: when it is still there at the next start, the index is compared with the
 //! documents in the background.
 
@@ -33,8 +33,8 @@ use crate::upstream;
 pub const DEFAULT_SIZE: usize = 20;
 /// npm's maximum.
 const MAX_SIZE: usize = 250;
-/// Names indexed before a commit: bounds the memory of a batch.
-pub(super) const BATCH: usize = 1000;
+/// Names that are taken at once. What the index holds of them until a commit is bounded by the index itself.
+const BATCH: usize = 10_000;
 /// How long the index of a directory rests when nothing is left to be indexed. Of a package that changes many times in a
 /// row, not every state is read and committed: that costs more than the change.
 const REST: Duration = Duration::from_millis(100);
@@ -379,7 +379,7 @@ impl Registry {
                 self.inner.indexer.note(entry.name);
             }
         }
-        let mut keys = self.inner.store.list();
+        let mut keys = self.inner.store.list_outside(&keys::reserved());
         while let Some(key) = keys.recv().await {
             match key {
                 Ok(key) => {
@@ -428,22 +428,26 @@ impl Registry {
                     is_complete = false;
                 }
             }
-        }
-        let index = Arc::clone(index);
-        match spawn_blocking(move || index.commit()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the search index could not be written");
-                is_complete = false;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the search index could not be written");
-                is_complete = false;
+            if index.is_full() {
+                is_complete &= commit(index).await;
             }
         }
+        is_complete &= commit(index).await;
         self.inner.indexer.pending.send_modify(|pending| *pending -= count);
         is_complete
     }
+}
+
+/// False when what is queued could not be written; it stays queued.
+async fn commit(index: &Arc<SearchIndex>) -> bool {
+    let index = Arc::clone(index);
+    let error: Box<dyn std::error::Error> = match spawn_blocking(move || index.commit()).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.into(),
+        Err(error) => error.into(),
+    };
+    tracing::warn!(%error, "the search index could not be written");
+    false
 }
 
 /// What the index holds of a package: its latest version. `None` for one that has no version to show.
