@@ -34,7 +34,7 @@ impl<'a> Best<'a> {
         Self { most, hits: Vec::new(), dropped: None }
     }
 
-    /// False when no hit of this score can be among the best any more. A look before the date is read.
+    /// False when no hit of this score can be among the best any more.
     pub(super) fn may_take(&self, score: Score) -> bool {
         self.dropped.is_none_or(|dropped| score >= dropped.score)
     }

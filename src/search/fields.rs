@@ -24,9 +24,6 @@ const ENTRY_FIELD: &str = "entry_v2";
 /// Field names that are asked for by name, because tantivy's columns are.
 pub(super) const ID: &str = "id";
 pub(super) const MODIFIED: &str = "modified";
-pub(super) const NAME: &str = "name";
-pub(super) const BASENAME: &str = "basename";
-pub(super) const NAME_WORDS: &str = "name_words";
 
 /// The flags that are terms.
 pub(super) const DEPRECATED: &str = "deprecated";
@@ -82,9 +79,9 @@ impl Fields {
         // packages. A column is read in one pass whatever that number is.
         let columns = terms.clone().set_fast("raw");
         let id = schema.add_text_field(ID, columns.clone());
-        let name = schema.add_text_field(NAME, columns.clone());
-        let basename = schema.add_text_field(BASENAME, columns.clone());
-        let name_words = schema.add_text_field(NAME_WORDS, columns);
+        let name = schema.add_text_field("name", columns.clone());
+        let basename = schema.add_text_field("basename", columns.clone());
+        let name_words = schema.add_text_field("name_words", columns);
         let mut field = |name: &str| schema.add_text_field(name, terms.clone());
         let joined = field("joined");
         let keyword = field("keyword");

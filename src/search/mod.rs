@@ -17,9 +17,10 @@
 //! ([`SearchIndex::commit_with_mark`]), such as how far it has read the events, and reads it back at start.
 //!
 //! **Memory.** Opening maps files and reads none of them. The writer, its threads and its some 25 MB live only inside a
-//! commit; how soon the allocator gives them back to the system is its own affair (mimalloc does with a purge delay of
-//! zero). A commit also waits for merges that it set off, after its changes are searchable; so nothing runs and nothing
-//! but names stays in memory between two calls.
+//! commit; how soon the allocator gives them back to the system is its own affair (mimalloc within a second or so of
+//! further use). A commit also waits for merges that it set off, after its changes are searchable; so nothing runs and nothing
+//! but names and dates stays in memory between two calls. A search holds some bytes for each package of a segment, and no
+//! more hits than its page needs.
 //!
 //! One process at a time may write a directory. A damaged index, or one of another schema, is wiped when opened. Damage
 //! inside a file is found only when a search comes upon it, as checking would read everything; then a caller makes the
@@ -306,7 +307,6 @@ impl SearchIndex {
             if scores.is_empty() {
                 continue;
             }
-            let modified = segment.fast_fields().column_first_or_default::<i64>(fields::MODIFIED)?;
             for (document, score) in (0..).zip(scores) {
                 if score == 0 || segment.is_deleted(document) || !(all_readable || readable(names.name(document))) {
                     continue;
@@ -314,7 +314,7 @@ impl SearchIndex {
                 total += 1;
                 if best.may_take(score) {
                     let at = DocAddress::new(ordinal, document);
-                    best.take(Hit { score, modified_millis: modified.get_val(document), at, names });
+                    best.take(Hit { score, modified_millis: names.modified_millis(document), at, names });
                 }
             }
         }

@@ -26,7 +26,7 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, SegmentReader};
 
 use super::Error;
-use super::fields::{self, DEPRECATED, Fields, UNSTABLE, keyword_term, words};
+use super::fields::{DEPRECATED, Fields, UNSTABLE, keyword_term, words};
 use crate::npm::SearchQuery;
 
 /// Further words of a text do not count.
@@ -37,6 +37,9 @@ const MIN_LOOSE_PREFIX_CHARS: usize = 3;
 
 /// Documents of a column that are looked at together, so that what is found of them stays in the processor's cache.
 const COLUMN_BLOCK: u32 = 8_192;
+
+/// A look at one term and its documents takes as long as a look at so many documents in a column.
+const DOCUMENTS_FOR_A_TERM: u32 = 32;
 
 const NAME: u8 = 1;
 const NAME_PREFIX: u8 = 1 << 1;
@@ -145,14 +148,13 @@ impl<'a> Plan<'a> {
         let fields = self.fields;
         let mut places = vec![0_u8; terms.segment.max_doc() as usize];
         if let Some(piece) = &word.piece {
-            terms.mark_beginning(fields::NAME, piece, NAME_START, &mut places)?;
-            terms.mark_beginning(fields::BASENAME, piece, NAME_START, &mut places)?;
+            terms.mark_prefix_in_names(fields.name, piece, NAME_START, NAME_START, &mut places)?;
+            terms.mark_prefix_in_names(fields.basename, piece, NAME_START, NAME_START, &mut places)?;
         }
         if word.text.is_empty() {
             return Ok(places);
         }
-        terms.mark(fields.name_words, &word.text, NAME, &mut places)?;
-        terms.mark_beginning(fields::NAME_WORDS, &word.text, NAME_PREFIX, &mut places)?;
+        terms.mark_prefix_in_names(fields.name_words, &word.text, NAME, NAME_PREFIX, &mut places)?;
         terms.mark_prefix(fields.keyword_words, &word.text, KEYWORD, KEYWORD_PREFIX, &mut places)?;
         if word.text.chars().count() >= MIN_LOOSE_PREFIX_CHARS {
             terms.mark_prefix(fields.description, &word.text, DESCRIPTION, DESCRIPTION_PREFIX, &mut places)?;
@@ -295,14 +297,23 @@ impl Terms<'_> {
         Ok(())
     }
 
-    /// Marks the documents with a value in the column that starts so, or is so. One pass over the documents, however many
-    /// different values they have.
-    fn mark_beginning(&self, column: &str, start: &str, place: u8, places: &mut [u8]) -> Result<(), Error> {
+    /// As [`Terms::mark_prefix`], for a field that is a column too. Where many terms start so, it takes one pass over the
+    /// documents in place of a look at each term.
+    fn mark_prefix_in_names(
+        &self,
+        field: Field,
+        term: &str,
+        whole: u8,
+        start: u8,
+        places: &mut [u8],
+    ) -> Result<(), Error> {
+        let column = self.segment.schema().get_field_name(field);
         let Some(column) = self.segment.fast_fields().str(column)? else { return Ok(()) };
-        let ordinals = ordinals_from(&column, start)?;
-        if ordinals.is_empty() {
-            return Ok(());
+        let ordinals = ordinals_from(&column, term)?;
+        if ordinals.end - ordinals.start <= u64::from(self.segment.max_doc() / DOCUMENTS_FOR_A_TERM) {
+            return self.mark_prefix(field, term, whole, start, places);
         }
+        self.mark(field, term, whole, places)?;
         let documents = self.segment.max_doc();
         let mut found = Vec::new();
         let mut from = 0;
@@ -312,7 +323,7 @@ impl Terms<'_> {
             column.ords().get_docids_for_value_range(ordinals.start..=ordinals.end - 1, from..to, &mut found);
             for &document in &found {
                 if let Some(places) = places.get_mut(document as usize) {
-                    *places |= place;
+                    *places |= start;
                 }
             }
             from = to;
