@@ -573,6 +573,11 @@ pub fn passing() -> [Key; 5] {
     ["-/uploads", "-/logins", "-/advisories", "-/store", "-/set-aside"].map(|folder| Key(folder.into()))
 }
 
+/// The folder of all that is not a package's document.
+pub fn reserved() -> Key {
+    Key("-".to_owned())
+}
+
 /// Sorts after all that npm reserves and before all packages: `0` comes right after `/`.
 pub fn last_reserved() -> Key {
     Key("-0".into())

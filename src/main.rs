@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use holdfast::cli::{self, Cli, output};
 use holdfast::telemetry;
 
-/// glibc's allocator keeps the memory of large packuments after they are gone; this one gives it back. Without huge pages, of
-/// which an idle process needs a small part and holds all.
+/// glibc's allocator keeps the memory of large packuments after they are gone; this one gives it back. Built with `no_thp`:
+/// with huge pages it was measured to hold two to four times as much, for no gain.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -48,6 +48,18 @@ pub struct SearchEntry {
     pub unstable: bool,
 }
 
+impl SearchEntry {
+    /// The bytes of all its texts together.
+    pub fn text_bytes(&self) -> usize {
+        let texts = [&self.version, &self.description].into_iter().chain(&self.keywords);
+        let texts = texts.chain(&self.author).chain(&self.license);
+        let texts = texts.chain(&self.links.homepage).chain(&self.links.repository).chain(&self.links.bugs);
+        let people = self.maintainers.iter().chain(&self.publisher);
+        let people = people.flat_map(|person| [&person.username, &person.email]);
+        self.name.as_str().len() + texts.chain(people).map(String::len).sum::<usize>()
+    }
+}
+
 /// Someone with an account.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {

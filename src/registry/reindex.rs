@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use tokio::task::spawn_blocking;
 
 use super::Error;
-use super::search::{BATCH, entry_of};
+use super::search::entry_of;
 use crate::events::{Event, Kind, Who};
 use crate::keys;
 use crate::npm::packument::HostedPackument;
@@ -81,7 +81,7 @@ pub async fn reindex(
             page.clear();
             report.last = Some(name.to_string());
         }
-        if let Some(index) = index.as_ref().filter(|index| index.queued() >= BATCH) {
+        if let Some(index) = index.as_ref().filter(|index| index.is_full()) {
             commit(index).await?;
         }
     }
@@ -97,7 +97,7 @@ pub async fn reindex(
 
 /// The names of all hosted packages that sort after one, in order.
 async fn names(store: &Store, after: Option<&PackageName>) -> Result<Vec<Box<str>>, Error> {
-    let (mut names, mut keys) = (Vec::new(), store.list());
+    let (mut names, mut keys) = (Vec::new(), store.list_outside(&keys::reserved()));
     while let Some(key) = keys.recv().await {
         if let Some(name) =
             key?.packument_name().filter(|name| after.is_none_or(|after| name.as_str() > after.as_str()))

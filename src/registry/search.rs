@@ -1,7 +1,7 @@
 //! Search and listings of hosted packages, and keeping their index in step with the documents.
 //!
 //! A change of a package notes its name; one task indexes noted names in batches, so that a publish never waits for
-//! the index, and a batch of a thousand costs little more than one. An object in the store says "running" while
+//! the index, and a batch of thousands costs little more than one. An object in the store says "running" while
 //! changes may be missing from the index: when it is still there at the next start, the index is compared with the
 //! documents in the background.
 
@@ -21,6 +21,7 @@ use url::form_urlencoded;
 
 use super::{Error, Registry};
 use crate::auth::Caller;
+use crate::heavy;
 use crate::keys;
 use crate::npm::packument::HostedPackument;
 use crate::npm::search_result::{self, Found, Links, Person, SearchEntry};
@@ -33,11 +34,15 @@ use crate::upstream;
 pub const DEFAULT_SIZE: usize = 20;
 /// npm's maximum.
 const MAX_SIZE: usize = 250;
-/// Names indexed before a commit: bounds the memory of a batch.
-pub(super) const BATCH: usize = 1000;
-/// How long the index of a directory rests when nothing is left to be indexed. Of a package that changes many times in a
-/// row, not every state is read and committed: that costs more than the change.
+/// Names that are taken at once. What the index holds of them until a commit is bounded by the index itself.
+const BATCH: usize = 10_000;
+/// How long the index of a directory rests at least when nothing is left to be indexed. Of a package that changes many times
+/// in a row, not every state is read and committed: that costs more than the change.
 const REST: Duration = Duration::from_millis(100);
+/// It rests this many times as long as the last batch took, so that it takes a fifth of the time while there is much to do.
+const REST_FOR_WORK: u32 = 4;
+/// But no longer: what was published can be found in about a second.
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// Documents that are read at once for the index: a bucket answers many as quickly as one.
 const READ_AT_ONCE: usize = 16;
 /// How often a bucket that others publish to is listed.
@@ -261,10 +266,12 @@ impl Registry {
             let batch = self.inner.indexer.take_batch();
             if !batch.is_empty() {
                 let is_all = batch.len() < BATCH;
+                let began = Instant::now();
                 is_complete &= self.index_batch(batch).await;
                 if is_all {
+                    let rest = (began.elapsed() * REST_FOR_WORK).clamp(REST, LONGEST_REST);
                     tokio::select! {
-                        () = tokio::time::sleep(REST) => {}
+                        () = tokio::time::sleep(rest) => {}
                         () = stop.cancelled() => {}
                     }
                 }
@@ -379,7 +386,7 @@ impl Registry {
                 self.inner.indexer.note(entry.name);
             }
         }
-        let mut keys = self.inner.store.list();
+        let mut keys = self.inner.store.list_outside(&keys::reserved());
         while let Some(key) = keys.recv().await {
             match key {
                 Ok(key) => {
@@ -428,22 +435,27 @@ impl Registry {
                     is_complete = false;
                 }
             }
-        }
-        let index = Arc::clone(index);
-        match spawn_blocking(move || index.commit()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the search index could not be written");
-                is_complete = false;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the search index could not be written");
-                is_complete = false;
+            if index.is_full() {
+                is_complete &= commit(index).await;
             }
         }
+        is_complete &= commit(index).await;
         self.inner.indexer.pending.send_modify(|pending| *pending -= count);
         is_complete
     }
+}
+
+/// False when what is queued could not be written; it stays queued.
+async fn commit(index: &Arc<SearchIndex>) -> bool {
+    let index = Arc::clone(index);
+    // The threads that it starts have the priority of the one that it runs on.
+    let error: Box<dyn std::error::Error> = match heavy::run(move || index.commit()).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.into(),
+        Err(error) => error.into(),
+    };
+    tracing::warn!(%error, "the search index could not be written");
+    false
 }
 
 /// What the index holds of a package: its latest version. `None` for one that has no version to show.

@@ -19,7 +19,7 @@ const MAX_WORDS_INDEXED: usize = 400;
 
 /// The name of the field with the entry itself. Change its number whenever the terms or the entry's form change: an
 /// index with another schema is wiped when it is opened.
-const ENTRY_FIELD: &str = "entry_v1";
+const ENTRY_FIELD: &str = "entry_v2";
 
 /// Field names that are asked for by name, because tantivy's columns are.
 pub(super) const ID: &str = "id";
@@ -35,13 +35,13 @@ pub(super) struct Fields {
     pub(super) schema: Schema,
     /// The name as it is: the document's identity, and a column.
     pub(super) id: Field,
-    /// The whole name in lower case.
+    /// The whole name in lower case; a column.
     pub(super) name: Field,
-    /// The part after the scope in lower case.
+    /// The part after the scope in lower case; a column.
     pub(super) basename: Field,
     /// The name's words without what is between them, with and without the scope's.
     pub(super) joined: Field,
-    /// The words of the name, the scope's too.
+    /// The words of the name, the scope's too; a column.
     pub(super) name_words: Field,
     /// Whole keywords in lower case.
     pub(super) keyword: Field,
@@ -75,11 +75,15 @@ impl Fields {
                 .set_fieldnorms(false)
                 .set_index_option(IndexRecordOption::Basic),
         );
+        // Nearly every package has a name of its own, so the beginning of a name can be that of as many terms as there are
+        // packages. A column is read in one pass whatever that number is.
+        let columns = terms.clone().set_fast("raw");
+        let id = schema.add_text_field(ID, columns.clone());
+        let name = schema.add_text_field("name", columns.clone());
+        let basename = schema.add_text_field("basename", columns.clone());
+        let name_words = schema.add_text_field("name_words", columns);
         let mut field = |name: &str| schema.add_text_field(name, terms.clone());
-        let name = field("name");
-        let basename = field("basename");
         let joined = field("joined");
-        let name_words = field("name_words");
         let keyword = field("keyword");
         let keyword_words = field("keyword_words");
         let description = field("description");
@@ -88,7 +92,6 @@ impl Fields {
         let maintainer = field("maintainer");
         let scope = field("scope");
         let flag = field("flag");
-        let id = schema.add_text_field(ID, terms.clone().set_fast("raw"));
         let modified = schema.add_i64_field(MODIFIED, FAST);
         let entry = schema.add_bytes_field(ENTRY_FIELD, STORED);
         let schema = schema.build();

@@ -17,14 +17,16 @@
 //! ([`SearchIndex::commit_with_mark`]), such as how far it has read the events, and reads it back at start.
 //!
 //! **Memory.** Opening maps files and reads none of them. The writer, its threads and its some 25 MB live only inside a
-//! commit; how soon the allocator gives them back to the system is its own affair (mimalloc does with a purge delay of
-//! zero). A commit also waits for merges that it set off, after its changes are searchable; so nothing runs and nothing
-//! but names stays in memory between two calls.
+//! commit; how soon the allocator gives them back to the system is its own affair (mimalloc within a second or so of
+//! further use). A commit also waits for merges that it set off, after its changes are searchable; so nothing runs and nothing
+//! but names and dates stays in memory between two calls. A search holds some bytes for each package of a segment, and no
+//! more hits than its page needs.
 //!
 //! One process at a time may write a directory. A damaged index, or one of another schema, is wiped when opened. Damage
 //! inside a file is found only when a search comes upon it, as checking would read everything; then a caller makes the
 //! index anew with [`SearchIndex::create`].
 
+mod best;
 mod error;
 mod fields;
 mod names;
@@ -32,7 +34,6 @@ mod ranking;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -46,15 +47,21 @@ use tantivy::{
     DocAddress, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, TantivyDocument, Term,
 };
 
+use best::{Best, Hit};
 pub use error::Error;
 use fields::Fields;
-use names::{NameCache, SegmentNames};
+use names::NameCache;
 use ranking::Plan;
 
 use crate::npm::{PackageName, SearchEntry, SearchQuery};
 
 /// The smallest that tantivy accepts; a larger one would only make larger first segments.
 const WRITER_MEMORY_BYTES: usize = 15_000_000;
+
+/// How many changes wait for a commit at most, and how many bytes their texts have: a commit takes as long for a thousand as
+/// for one, and they are in memory until then.
+const FULL_CHANGES: usize = 10_000;
+const FULL_BYTES: usize = 4 << 20;
 
 /// Entries are written in blocks and a whole block is copied to read one of them, so this is a few entries long.
 const ENTRY_BLOCK_BYTES: usize = 4_096;
@@ -91,15 +98,16 @@ pub struct SearchIndex {
     committing: Mutex<()>,
 }
 
-/// The last change of each name: its entry, or nothing when it was removed.
-type Queue = BTreeMap<PackageName, Option<Box<SearchEntry>>>;
-
-struct Hit<'a> {
-    score: u32,
-    modified_millis: i64,
-    at: DocAddress,
-    names: &'a SegmentNames,
+/// What is not committed yet.
+#[derive(Default)]
+struct Queue {
+    changes: Changes,
+    /// Of the entries that were put since the last commit, also of those that others have replaced.
+    bytes: usize,
 }
+
+/// The last change of each name: its entry, or nothing when it was removed.
+type Changes = BTreeMap<PackageName, Option<Box<SearchEntry>>>;
 
 impl SearchIndex {
     /// Opens the index in a directory of its own, and makes both when they are missing.
@@ -171,17 +179,25 @@ impl SearchIndex {
 
     /// Queues a package, in place of what is there under its name.
     pub fn put(&self, entry: &SearchEntry) {
-        self.queue().insert(entry.name.clone(), Some(Box::new(entry.clone())));
+        let mut queue = self.queue();
+        queue.bytes += entry.text_bytes();
+        queue.changes.insert(entry.name.clone(), Some(Box::new(entry.clone())));
     }
 
     /// Queues the removal of a package; it need not be there.
     pub fn remove(&self, name: &PackageName) {
-        self.queue().insert(name.clone(), None);
+        self.queue().changes.insert(name.clone(), None);
     }
 
-    /// How many changes are queued. They are held in memory, some kilobytes each: commit before there are many thousands.
+    /// How many changes are queued.
     pub fn queued(&self) -> usize {
-        self.queue().len()
+        self.queue().changes.len()
+    }
+
+    /// True when so much is queued, in memory, that it should be committed before more is put.
+    pub fn is_full(&self) -> bool {
+        let queue = self.queue();
+        queue.changes.len() >= FULL_CHANGES || queue.bytes >= FULL_BYTES
     }
 
     /// Makes the queued changes searchable, all at once, and durable. Keeps the mark of the commit before. Blocks for
@@ -192,7 +208,7 @@ impl SearchIndex {
     /// the same once more is harmless.
     pub fn commit(&self) -> Result<(), Error> {
         let _alone = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.queue().is_empty() {
+        if self.queued() == 0 {
             return Ok(());
         }
         let mark = self.mark()?;
@@ -219,14 +235,15 @@ impl SearchIndex {
     }
 
     fn commit_alone(&self, mark: Option<&str>) -> Result<(), Error> {
-        let changes = std::mem::take(&mut *self.queue());
+        let Queue { changes, bytes } = std::mem::take(&mut *self.queue());
         let writer = match self.write(&changes, mark).and_then(|writer| self.reload().map(|()| writer)) {
             Ok(writer) => writer,
             Err(error) => {
                 let mut queue = self.queue();
+                queue.bytes += bytes;
                 for (name, change) in changes {
                     // What was queued meanwhile is newer.
-                    queue.entry(name).or_insert(change);
+                    queue.changes.entry(name).or_insert(change);
                 }
                 return Err(error);
             }
@@ -238,7 +255,7 @@ impl SearchIndex {
         self.reload()
     }
 
-    fn write(&self, changes: &Queue, mark: Option<&str>) -> Result<IndexWriter, Error> {
+    fn write(&self, changes: &Changes, mark: Option<&str>) -> Result<IndexWriter, Error> {
         let options = IndexWriterOptions::builder()
             .memory_budget_per_thread(WRITER_MEMORY_BYTES)
             .num_worker_threads(1)
@@ -283,23 +300,25 @@ impl SearchIndex {
         let searcher = self.reader.searcher();
         let names = self.names.of(&searcher)?;
         let plan = Plan::new(query, &self.fields);
-        let mut hits = Vec::new();
+        let mut total = 0;
+        let mut best = Best::of(from.saturating_add(size));
         for ((ordinal, segment), names) in (0..).zip(searcher.segment_readers()).zip(&names) {
             let scores = plan.score(segment)?;
             if scores.is_empty() {
                 continue;
             }
-            let modified = segment.fast_fields().column_first_or_default::<i64>(fields::MODIFIED)?;
             for (document, score) in (0..).zip(scores) {
                 if score == 0 || segment.is_deleted(document) || !(all_readable || readable(names.name(document))) {
                     continue;
                 }
-                let at = DocAddress::new(ordinal, document);
-                hits.push(Hit { score, modified_millis: modified.get_val(document), at, names });
+                total += 1;
+                if best.may_take(score) {
+                    let at = DocAddress::new(ordinal, document);
+                    best.take(Hit { score, modified_millis: names.modified_millis(document), at, names });
+                }
             }
         }
-        let total = hits.len();
-        let entries = cut_out(&mut hits, from, size).iter().map(|hit| self.entry(&searcher, hit.at));
+        let entries = best.in_order(from).into_iter().map(|hit| self.entry(&searcher, hit.at));
         Ok(Page { total, entries: entries.collect::<Result<_, _>>()? })
     }
 
@@ -355,36 +374,6 @@ impl std::fmt::Debug for SearchIndex {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SearchIndex").field("len", &self.len()).field("queued", &self.queued()).finish_non_exhaustive()
     }
-}
-
-/// The page's hits in order. Sorts no more than the page.
-fn cut_out<'h, 'a>(hits: &'h mut [Hit<'a>], from: usize, size: usize) -> &'h [Hit<'a>] {
-    let end = from.saturating_add(size).min(hits.len());
-    if from >= end {
-        return &[];
-    }
-    let mut hits = hits;
-    if end < hits.len() {
-        hits.select_nth_unstable_by(end, best_first);
-        hits = &mut hits[..end];
-    }
-    if from > 0 {
-        hits.select_nth_unstable_by(from, best_first);
-        hits = &mut hits[from..];
-    }
-    hits.sort_unstable_by(best_first);
-    hits
-}
-
-fn best_first(one: &Hit<'_>, other: &Hit<'_>) -> Ordering {
-    let by_name = || {
-        if one.at.segment_ord == other.at.segment_ord {
-            one.names.rank(one.at.doc_id).cmp(&other.names.rank(other.at.doc_id))
-        } else {
-            one.names.name(one.at.doc_id).cmp(other.names.name(other.at.doc_id))
-        }
-    };
-    (other.score.cmp(&one.score)).then(other.modified_millis.cmp(&one.modified_millis)).then_with(by_name)
 }
 
 fn settings() -> IndexSettings {

@@ -1,8 +1,8 @@
-//! The names of a segment's documents, in memory.
+//! The names of a segment's documents and their dates, in memory.
 //!
 //! Every search needs them: to ask whether a package may be seen, and to put equals in order. Reading them from the
 //! index for each query would take longer than the query. They are read at the first search, later by the commit that
-//! brings new ones, some 80 bytes each, and forgotten with the segment. A segment never changes, except that documents die, so what was
+//! brings new ones, some 90 bytes each, and forgotten with the segment. A segment never changes, except that documents die, so what was
 //! read stays true.
 
 use std::collections::hash_map::Entry;
@@ -27,6 +27,7 @@ pub(super) struct SegmentNames {
 struct Named {
     name: PackageName,
     rank: u32,
+    modified_millis: i64,
 }
 
 impl SegmentNames {
@@ -38,10 +39,13 @@ impl SegmentNames {
             let text = std::str::from_utf8(terms.key()).map_err(Error::damaged)?;
             by_rank.push(text.parse::<PackageName>().map_err(Error::damaged)?);
         }
+        let modified = segment.fast_fields().i64(fields::MODIFIED)?;
         let mut by_document = Vec::with_capacity(segment.max_doc() as usize);
         for document in 0..segment.max_doc() {
             let rank = column.ords().first(document).and_then(|rank| u32::try_from(rank).ok());
-            let named = rank.and_then(|rank| Some(Named { name: by_rank.get(rank as usize)?.clone(), rank }));
+            let modified_millis = modified.first(document).unwrap_or_default();
+            let named =
+                rank.and_then(|rank| Some(Named { name: by_rank.get(rank as usize)?.clone(), rank, modified_millis }));
             by_document.push(named.ok_or_else(|| Error::damaged("a document has no name"))?);
         }
         let mut in_order: Vec<DocId> = (0..segment.max_doc()).collect();
@@ -56,6 +60,11 @@ impl SegmentNames {
     /// The name's place in the order of this segment's names.
     pub(super) fn rank(&self, document: DocId) -> u32 {
         self.by_document[document as usize].rank
+    }
+
+    /// When the version that is shown was published.
+    pub(super) fn modified_millis(&self, document: DocId) -> i64 {
+        self.by_document[document as usize].modified_millis
     }
 
     /// The documents whose names come after the given one, in order.

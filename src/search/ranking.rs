@@ -17,6 +17,10 @@
 //! typed gets 4,000 more, 2,000 when it was its name without the scope, 1,000 when only what is between the words
 //! differs (`reacttable` for `react-table`). A deprecated package keeps half of its points.
 
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+
+use tantivy::columnar::StrColumn;
 use tantivy::postings::BlockSegmentPostings;
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{DocId, SegmentReader};
@@ -31,6 +35,12 @@ const MAX_WORDS: usize = 10;
 /// Shorter words are found in descriptions and people only as they are: each letter starts some word of every text.
 const MIN_LOOSE_PREFIX_CHARS: usize = 3;
 
+/// Documents of a column that are looked at together, so that what is found of them stays in the processor's cache.
+const COLUMN_BLOCK: u32 = 8_192;
+
+/// A look at one term and its documents takes as long as a look at so many documents in a column.
+const DOCUMENTS_FOR_A_TERM: u32 = 32;
+
 const NAME: u8 = 1;
 const NAME_PREFIX: u8 = 1 << 1;
 const NAME_START: u8 = 1 << 2;
@@ -41,8 +51,8 @@ const DESCRIPTION_PREFIX: u8 = 1 << 6;
 const PERSON: u8 = 1 << 7;
 
 /// The points of one word, from the places where it was found. Zero only for no place.
-fn points(places: u8) -> u32 {
-    let first = |choices: &[(u8, u32)]| choices.iter().find(|(place, _)| places & place != 0).map_or(0, |&(_, p)| p);
+fn points(places: u8) -> Score {
+    let first = |choices: &[(u8, Score)]| choices.iter().find(|(place, _)| places & place != 0).map_or(0, |&(_, p)| p);
     first(&[(NAME, 60), (NAME_PREFIX, 40)])
         + first(&[(NAME_START, 10)])
         + first(&[(KEYWORD, 20), (KEYWORD_PREFIX, 10)])
@@ -59,7 +69,7 @@ pub(super) struct Plan<'a> {
     authors: Vec<Vec<String>>,
     /// All words without what is between them.
     joined: String,
-    points: [u32; 256],
+    points: [Score; 256],
 }
 
 struct Word {
@@ -69,8 +79,11 @@ struct Word {
     piece: Option<String>,
 }
 
+/// Points of one package. [`MAX_WORDS`] words at their best and a whole name are 5,001.
+pub(super) type Score = u16;
+
 /// The documents of one segment that match: their scores by number, zero for none.
-pub(super) type Scores = Vec<u32>;
+pub(super) type Scores = Vec<Score>;
 
 impl<'a> Plan<'a> {
     pub(super) fn new(query: &'a SearchQuery, fields: &'a Fields) -> Self {
@@ -104,7 +117,7 @@ impl<'a> Plan<'a> {
     pub(super) fn score(&self, segment: &SegmentReader) -> Result<Scores, Error> {
         let terms = Terms { segment };
         let Some(allowed) = self.allowed(&terms)? else { return Ok(Scores::new()) };
-        let mut scores: Scores = allowed.into_iter().map(u32::from).collect();
+        let mut scores: Scores = allowed.into_iter().map(Score::from).collect();
         if self.words.is_empty() {
             return Ok(scores);
         }
@@ -135,13 +148,13 @@ impl<'a> Plan<'a> {
         let fields = self.fields;
         let mut places = vec![0_u8; terms.segment.max_doc() as usize];
         if let Some(piece) = &word.piece {
-            terms.mark_prefix(fields.name, piece, NAME_START, NAME_START, &mut places)?;
-            terms.mark_prefix(fields.basename, piece, NAME_START, NAME_START, &mut places)?;
+            terms.mark_prefix_in_names(fields.name, piece, NAME_START, NAME_START, &mut places)?;
+            terms.mark_prefix_in_names(fields.basename, piece, NAME_START, NAME_START, &mut places)?;
         }
         if word.text.is_empty() {
             return Ok(places);
         }
-        terms.mark_prefix(fields.name_words, &word.text, NAME, NAME_PREFIX, &mut places)?;
+        terms.mark_prefix_in_names(fields.name_words, &word.text, NAME, NAME_PREFIX, &mut places)?;
         terms.mark_prefix(fields.keyword_words, &word.text, KEYWORD, KEYWORD_PREFIX, &mut places)?;
         if word.text.chars().count() >= MIN_LOOSE_PREFIX_CHARS {
             terms.mark_prefix(fields.description, &word.text, DESCRIPTION, DESCRIPTION_PREFIX, &mut places)?;
@@ -155,12 +168,10 @@ impl<'a> Plan<'a> {
 
     fn boost_exact(&self, terms: &Terms<'_>, scores: &mut Scores) -> Result<(), Error> {
         // In rising order, so that the best one stands.
-        let mut boosts = vec![0_u32; scores.len()];
-        let mut boost = |field: Field, term: &str, by: u32| {
+        let mut boosts = BTreeMap::new();
+        let mut boost = |field: Field, term: &str, by: Score| {
             terms.each(field, term, |document| {
-                if let Some(boost) = boosts.get_mut(document as usize) {
-                    *boost = by;
-                }
+                boosts.insert(document, by);
             })
         };
         boost(self.fields.joined, &self.joined, 1_000)?;
@@ -168,9 +179,11 @@ impl<'a> Plan<'a> {
             boost(self.fields.basename, piece, 2_000)?;
             boost(self.fields.name, piece, 4_000)?;
         }
-        for (score, boost) in scores.iter_mut().zip(boosts) {
+        for (document, boost) in boosts {
             // A name that was typed whole has all its words, so this never adds a match.
-            *score = if *score == 0 { 0 } else { *score + boost };
+            if let Some(score) = scores.get_mut(document as usize).filter(|score| **score != 0) {
+                *score += boost;
+            }
         }
         Ok(())
     }
@@ -284,6 +297,40 @@ impl Terms<'_> {
         Ok(())
     }
 
+    /// As [`Terms::mark_prefix`], for a field that is a column too. Where many terms start so, it takes one pass over the
+    /// documents in place of a look at each term.
+    fn mark_prefix_in_names(
+        &self,
+        field: Field,
+        term: &str,
+        whole: u8,
+        start: u8,
+        places: &mut [u8],
+    ) -> Result<(), Error> {
+        let column = self.segment.schema().get_field_name(field);
+        let Some(column) = self.segment.fast_fields().str(column)? else { return Ok(()) };
+        let ordinals = ordinals_from(&column, term)?;
+        if ordinals.end - ordinals.start <= u64::from(self.segment.max_doc() / DOCUMENTS_FOR_A_TERM) {
+            return self.mark_prefix(field, term, whole, start, places);
+        }
+        self.mark(field, term, whole, places)?;
+        let documents = self.segment.max_doc();
+        let mut found = Vec::new();
+        let mut from = 0;
+        while from < documents {
+            let to = from.saturating_add(COLUMN_BLOCK).min(documents);
+            found.clear();
+            column.ords().get_docids_for_value_range(ordinals.start..=ordinals.end - 1, from..to, &mut found);
+            for &document in &found {
+                if let Some(places) = places.get_mut(document as usize) {
+                    *places |= start;
+                }
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
     fn none(&self) -> Allowed {
         Allowed(vec![false; self.segment.max_doc() as usize])
     }
@@ -308,6 +355,20 @@ impl Terms<'_> {
             found.only(&self.any(field, std::slice::from_ref(term))?);
         }
         Ok(found)
+    }
+}
+
+/// The places of those of a column's values, in their order, that start with a text that is not empty.
+fn ordinals_from(column: &StrColumn, start: &str) -> Result<Range<u64>, Error> {
+    // What comes after all that start so: no byte of a text is the largest there is.
+    let mut after = start.as_bytes().to_vec();
+    if let Some(last) = after.last_mut() {
+        *last += 1;
+    }
+    let bounds = (Bound::Included(start.as_bytes()), Bound::Excluded(after.as_slice()));
+    match column.dictionary().term_bounds_to_ord(bounds.0, bounds.1)? {
+        (Bound::Included(first), Bound::Excluded(end)) => Ok(first..end.max(first)),
+        _ => Err(Error::damaged("the names of a segment cannot be looked up")),
     }
 }
 

@@ -408,6 +408,24 @@ fn a_second_writer_is_refused_and_its_changes_stay_queued() {
 }
 
 #[test]
+fn what_is_queued_fills_up_by_number_and_by_size() {
+    let index = SearchIndex::in_memory().unwrap();
+    let long = "x".repeat(FULL_BYTES / 4);
+    for number in 0..4 {
+        assert!(!index.is_full(), "{number}");
+        index.put(&described("long", 0, &long, &[]));
+    }
+    assert!(index.is_full());
+    index.commit().unwrap();
+    assert!(!index.is_full());
+    for number in 0..FULL_CHANGES {
+        assert!(!index.is_full(), "{number}");
+        index.remove(&name(&format!("p{number}")));
+    }
+    assert!(index.is_full());
+}
+
+#[test]
 fn many_small_commits_do_not_leave_many_segments() {
     let index = SearchIndex::in_memory().unwrap();
     for round in 0..150 {
@@ -511,6 +529,9 @@ fn ten_thousand_packages_are_found_and_replaced() {
     index.commit().unwrap();
     assert_eq!(page(&index, "many", 0, 1).0, 0);
     assert_eq!(page(&index, "replaced", 0, 1), (10_000, vec!["package-0".to_owned()]));
+    for (text, total) in [("pack", 10_000), ("package-99", 111), ("99", 111), ("package-9", 1_111), ("9999", 1)] {
+        assert_eq!(page(&index, text, 0, 1).0, total, "{text:?}");
+    }
 }
 
 #[derive(Debug, Clone)]

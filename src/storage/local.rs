@@ -207,11 +207,20 @@ impl Local {
         folder: Option<&Key>,
         found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool,
     ) -> Result<(), Error> {
-        let Some(folder) = folder else { return list_below(&self.root, &self.root, found).map(|_| ()) };
-        match list_below(&self.root, &self.root.join(folder.as_str()), found) {
+        let Some(folder) = folder else { return list_below(&self.root, &self.root, "", found).map(|_| ()) };
+        match list_below(&self.root, &self.root.join(folder.as_str()), "", found) {
             Ok(_) | Err(Error::NotFound) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// As [`Local::list`], all keys but those below a folder, which is not looked into.
+    pub(super) fn list_outside(
+        &self,
+        folder: &Key,
+        found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool,
+    ) -> Result<(), Error> {
+        list_below(&self.root, &self.root, folder.as_str(), found).map(|_| ())
     }
 
     /// Calls `found` with the keys below a folder that sort after one, in the order of their bytes. Ends early when `found` says
@@ -411,14 +420,21 @@ fn list_sorted(root: &Path, folder: &str, after: &str, found: &mut dyn FnMut(Key
     Ok(true)
 }
 
-fn list_below(root: &Path, directory: &Path, found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool) -> Result<bool, Error> {
+/// Looks into all folders but `left_out`, if it is there.
+fn list_below(
+    root: &Path,
+    directory: &Path,
+    left_out: &str,
+    found: &mut dyn FnMut(Key, &fs::DirEntry) -> bool,
+) -> Result<bool, Error> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let path = entry.path();
         let Some(relative) = path.strip_prefix(root).ok().and_then(Path::to_str) else { continue };
         if entry.file_type()?.is_dir() {
             let goes_on = relative == STAGING
-                || match list_below(root, &path, found) {
+                || relative == left_out
+                || match list_below(root, &path, left_out, found) {
                     // It was removed since it was found.
                     Err(Error::NotFound) => true,
                     outcome => outcome?,

@@ -528,6 +528,16 @@ impl Store {
         self.list_below(None, |key, _| Some(key), |listed| listed.key)
     }
 
+    /// As [`Store::list`], without the keys below one folder, into which a directory is not looked. In a bucket they are
+    /// there too: to leave them out would take no fewer requests.
+    pub fn list_outside(&self, folder: &Key) -> mpsc::Receiver<Result<Key, Error>> {
+        let Backend::Directory(local) = &self.backend else { return self.list() };
+        let (sender, receiver) = mpsc::channel(LISTED_AHEAD);
+        let (local, folder) = (Arc::clone(local), folder.clone());
+        walk(sender, |key, _| Some(key), move |found| local.list_outside(&folder, found));
+        receiver
+    }
+
     /// As [`Store::list`], the keys below one folder. A folder that is not there is empty.
     pub fn list_folder(&self, folder: &Key) -> mpsc::Receiver<Result<Key, Error>> {
         self.list_below(Some(folder), |key, _| Some(key), |listed| listed.key)
@@ -584,15 +594,7 @@ impl Store {
         match &self.backend {
             Backend::Directory(local) => {
                 let (local, folder) = (Arc::clone(local), folder.cloned());
-                spawn_blocking(move || {
-                    let mut found = |key, entry: &DirEntry| {
-                        of_file(key, entry).is_none_or(|found| sender.blocking_send(Ok(found)).is_ok())
-                    };
-                    if let Err(error) = local.list(folder.as_ref(), &mut found) {
-                        // Nobody is listening when the receiver was dropped.
-                        let _ = sender.blocking_send(Err(error));
-                    }
-                });
+                walk(sender, of_file, move |found| local.list(folder.as_ref(), found));
             }
             Backend::Bucket(bucket) => {
                 pass_on(bucket.list(folder), sender, of_object);
@@ -648,6 +650,22 @@ impl Store {
         };
         measured(self.metrics.as_ref(), "probe", None, work).await
     }
+}
+
+/// Hands on what a walk through directories finds, until nobody wants more.
+fn walk<T: Send + 'static>(
+    sender: mpsc::Sender<Result<T, Error>>,
+    of_file: fn(Key, &DirEntry) -> Option<T>,
+    list: impl FnOnce(&mut dyn FnMut(Key, &DirEntry) -> bool) -> Result<(), Error> + Send + 'static,
+) {
+    spawn_blocking(move || {
+        let mut found =
+            |key, entry: &DirEntry| of_file(key, entry).is_none_or(|found| sender.blocking_send(Ok(found)).is_ok());
+        if let Err(error) = list(&mut found) {
+            // Nobody is listening when the receiver was dropped.
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
 }
 
 /// Hands listed keys on until nobody wants more.

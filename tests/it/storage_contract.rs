@@ -568,6 +568,27 @@ async fn a_list_in_order_goes_on_after_a_key() {
 }
 
 #[tokio::test]
+async fn a_list_outside_a_folder_has_all_other_keys() {
+    for place in places() {
+        let store = &place.store;
+        // The first one sorts before the folder.
+        let mut expected = ["!old", "a", "@s/a"].map(key).to_vec();
+        for key in expected.iter().chain([&keys::record("u", &"a".parse().unwrap())]) {
+            store.put(key, "x".into(), Durability::Cache).await.unwrap();
+        }
+        expected.sort();
+        let (mut found, mut keys) = (Vec::new(), store.list_outside(&keys::reserved()));
+        while let Some(key) = keys.recv().await {
+            found.push(key.unwrap());
+        }
+        // A bucket tells the others too.
+        found.retain(|key| place.folder.is_some() || key.packument_name().is_some());
+        found.sort();
+        assert_eq!(found, expected);
+    }
+}
+
+#[tokio::test]
 async fn planned_faults_happen_where_they_were_planned() {
     for (fault, is_written, is_last) in [
         (Fault::Before, false, false),
