@@ -575,7 +575,7 @@ pub fn passing() -> [Key; 5] {
 
 /// The folder of all that is not a package's document.
 pub fn reserved() -> Key {
-    Key("-".to_owned())
+    Key("-".into())
 }
 
 /// Sorts after all that npm reserves and before all packages: `0` comes right after `/`.

@@ -43,7 +43,11 @@ impl<'a> Facts<'a> {
     /// # Errors
     /// When the text is not a JSON object.
     pub fn parse(document: &'a [u8]) -> Result<Self, serde_json::Error> {
-        let document = RawObject::parse(document)?;
+        // In one pass where the versions are an object; of what has none there is nothing to judge.
+        let (document, versions) = match RawObject::parse_with(document, "versions") {
+            Ok((document, versions)) => (document, versions.unwrap_or_default()),
+            Err(_) => (RawObject::parse(document)?, RawObject::default()),
+        };
         let time: RawObject<'a> = document.input("time").and_then(RawObject::from_raw).unwrap_or_default();
         let times: BTreeMap<Cow<'a, str>, &'a RawValue> = time.into_inputs().collect();
         let upper_bound = if times.is_empty() { document.text("modified") } else { None };
@@ -52,7 +56,6 @@ impl<'a> Facts<'a> {
             Some(raw) => text(raw).as_deref().and_then(instant),
             None => upper_bound,
         };
-        let versions: RawObject<'a> = document.input("versions").and_then(RawObject::from_raw).unwrap_or_default();
         let versions = versions.into_inputs().map(|(number, raw)| VersionFacts {
             version: number.parse().ok(),
             published: published(&number),
@@ -80,7 +83,12 @@ impl<'a> Facts<'a> {
     }
 }
 
-impl VersionFacts<'_> {
+impl<'a> VersionFacts<'a> {
+    /// The version's own object, if it is one.
+    pub fn raw(&self) -> &'a RawValue {
+        self.raw
+    }
+
     /// Names and ranges of what is installed with it: `dependencies`, `optionalDependencies` and `peerDependencies`,
     /// which npm installs too since its version 7.
     pub fn dependencies(&self) -> BTreeMap<String, String> {

@@ -49,10 +49,9 @@ impl Registry {
             return Err(Error::PackageNotFound(name.clone()));
         };
         let found = self.datable_document(upstream, name, Form::Abbreviated).await?;
-        let (form, revision) = (found.document.form, &found.document.revision);
-        let judgement = match self.judged_upstream(upstream, name, form, revision).await? {
+        let judgement = match self.judged_upstream(upstream, name, &found).await? {
             Some(judged) => judged.judgement.clone(),
-            None => self.all_offered(self.proxied_bytes(upstream, name, form).await?).await?,
+            None => self.all_offered(self.proxied_bytes(upstream, name, found.document.form).await?).await?,
         };
         let signatures = self.record(upstream, name).await?.signatures.clone();
         Ok(self.explanation(name, upstream.name(), judgement, signatures))

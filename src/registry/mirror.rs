@@ -90,9 +90,9 @@ impl Registry {
             return Ok(Mirrored::Withheld(withheld));
         }
         self.policy_loaded().await;
-        self.require_offered_now(upstream, &name, &version).await?;
+        let seen = self.require_offered_now(upstream, &name, &version).await?;
         let number = version.to_string();
-        let Some(expected) = self.expected_tarball(upstream, &name, &number, &version).await? else {
+        let Some(expected) = self.expected_tarball(upstream, &name, &number, &version, Some(seen)).await? else {
             return Ok(Mirrored::Missing);
         };
         let agrees = claim.as_ref().map(|claim| claim.agrees_with(&expected.integrity));

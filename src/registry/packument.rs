@@ -210,8 +210,8 @@ impl Registry {
             return Err(Error::PackageNotFound(name.clone()));
         };
         let found = Box::pin(self.datable_document(upstream, name, form)).await?;
+        let judged = Box::pin(self.judged_upstream(upstream, name, &found)).await?;
         let (kept_form, revision) = (found.document.form, found.document.revision.clone());
-        let judged = Box::pin(self.judged_upstream(upstream, name, kept_form, &revision)).await?;
         let found = Packument {
             name: name.clone(),
             form,

@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -26,6 +26,10 @@ use crate::upstream::{self, Fetched, PackumentAnswer, Upstream, Validators};
 
 /// Documents remembered; a few hundred bytes each.
 const REMEMBERED: usize = 50_000;
+/// Names remembered for [`NOT_KEPT_LASTS`].
+const REMEMBERED_AS_NOT_KEPT: usize = 1000;
+/// How long the store is not asked again for a document that it had not.
+const NOT_KEPT_LASTS: Duration = Duration::from_secs(1);
 /// A header line is a few hundred bytes; this much is read to find its end.
 const MAX_HEADER_BYTES: u64 = 4096;
 /// How long a revalidation may take before the copy at hand is served. Yarn classic gives up after 30 s.
@@ -51,6 +55,16 @@ pub(super) struct Found {
     pub(super) is_stale: bool,
     /// When the upstream last said so; `None` for a document found in the store after a restart.
     pub(super) fetched_at: Option<Timestamp>,
+    /// What was received, where it was received for this very caller and others who wait with it: who reads it next
+    /// need not read and hash what is kept.
+    pub(super) body: Option<Bytes>,
+}
+
+impl Found {
+    /// One that is at hand, of whatever age.
+    pub(super) fn kept(document: Arc<ProxiedDocument>) -> Self {
+        Self { document, is_stale: false, fetched_at: None, body: None }
+    }
 }
 
 /// A document that was had, and when.
@@ -64,7 +78,7 @@ struct Remembered {
 
 impl Remembered {
     fn as_found(&self, is_stale: bool) -> Found {
-        Found { document: Arc::clone(&self.document), is_stale, fetched_at: self.fetched_at }
+        Found { document: Arc::clone(&self.document), is_stale, fetched_at: self.fetched_at, body: None }
     }
 }
 
@@ -84,20 +98,30 @@ struct Header {
     validators: Validators,
 }
 
+/// What a fetch brought in: what is remembered of it, and the body where one came.
+type Brought = (Remembered, Option<Bytes>);
+
 /// `None` for a name that the upstream does not have.
-type Outcome = Result<Option<Remembered>, upstream::Error>;
+type Outcome = Result<Option<Brought>, upstream::Error>;
 
 /// What is remembered of upstreams' documents, and the fetches under way.
 pub(super) struct ProxiedDocuments {
     remembered: Cache<DocumentId, Remembered>,
     /// Names that an upstream was found not to have, and when.
     absent: Cache<(String, PackageName), Timestamp>,
+    /// Names of which the store was found to have no document, and when: several parts of one request ask for it.
+    not_kept: Cache<(String, PackageName), Instant>,
     flights: SingleFlight<DocumentId, Outcome>,
 }
 
 impl ProxiedDocuments {
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self { remembered: Cache::new(REMEMBERED), absent: Cache::new(REMEMBERED), flights: SingleFlight::new(tasks) }
+        Self {
+            remembered: Cache::new(REMEMBERED),
+            absent: Cache::new(REMEMBERED),
+            not_kept: Cache::new(REMEMBERED_AS_NOT_KEPT),
+            flights: SingleFlight::new(tasks),
+        }
     }
 }
 
@@ -129,9 +153,7 @@ impl Registry {
         name: &PackageName,
         wanted: Form,
     ) -> Result<Found, Error> {
-        if let Some(asked_at) = self.inner.proxied.absent.get(&(upstream.cache_name().to_owned(), name.clone()))
-            && self.is_fresh(upstream, Kept::Absent, asked_at)
-        {
+        if self.is_known_absent(upstream, name) {
             return Err(Error::PackageNotFound(name.clone()));
         }
         let (id, remembered) = self.best_remembered(upstream, name, wanted).await?;
@@ -166,18 +188,18 @@ impl Registry {
         let known = remembered.clone();
         let fetch = async move {
             if let Some(newer) = this.brought_in_meanwhile(&upstream, &flight_id, known.as_ref()) {
-                return Ok(Some(newer));
+                return Ok(Some((newer, None)));
             }
             this.fetch_document(&upstream, flight_id, known).await
         };
         let flight = self.inner.proxied.flights.run(id, fetch);
         let Some(kept) = remembered else {
             let fetched = flight.await.map_err(|_| Error::Interrupted)??;
-            return fetched.map(|fetched| fetched.as_found(false)).ok_or(Error::PackageNotFound(name));
+            return fetched.map(found_now).ok_or(Error::PackageNotFound(name));
         };
         // With a copy at hand nobody waits until a silent upstream has timed out; the flight goes on without them.
         match tokio::time::timeout(PATIENCE_WITH_A_COPY, flight).await {
-            Ok(Ok(Ok(Some(fetched)))) => Ok(fetched.as_found(false)),
+            Ok(Ok(Ok(Some(fetched)))) => Ok(found_now(fetched)),
             Ok(Ok(Ok(None))) => Err(Error::PackageNotFound(name)),
             Ok(Ok(Err(error))) if !error.is_transient() => Err(error.into()),
             Ok(Ok(Err(error))) => {
@@ -190,6 +212,12 @@ impl Registry {
                 Ok(kept.as_found(true))
             }
         }
+    }
+
+    /// Whether the upstream said a moment ago that it has no such package.
+    pub(super) fn is_known_absent(&self, upstream: &Upstream, name: &PackageName) -> bool {
+        let asked_at = self.inner.proxied.absent.get(&(upstream.cache_name().to_owned(), name.clone()));
+        asked_at.is_some_and(|asked_at| self.is_fresh(upstream, Kept::Absent, asked_at))
     }
 
     async fn was_absent(&self, upstream: &str, name: &PackageName) -> bool {
@@ -211,6 +239,12 @@ impl Registry {
                 return Ok((id(*form), Some(remembered)));
             }
         }
+        let unkept_id = (id(wanted).upstream, name.clone());
+        let not_kept = &self.inner.proxied.not_kept;
+        if not_kept.get(&unkept_id).is_some_and(|since| since.elapsed() < NOT_KEPT_LASTS) {
+            return Ok((id(wanted), None));
+        }
+        let asked_at = Instant::now();
         for form in forms {
             if let Some(stored) = self.stored(&id(*form)).await? {
                 // Not in the place of what a fetch has put there since: that one is fresh.
@@ -218,6 +252,9 @@ impl Registry {
                 let Ok(best) = known.get_or_insert_with(&id(*form), || Ok::<_, Infallible>(stored));
                 return Ok((id(*form), Some(best)));
             }
+        }
+        if forms.len() == 2 {
+            not_kept.insert(unkept_id, asked_at);
         }
         Ok((id(wanted), None))
     }
@@ -259,7 +296,7 @@ impl Registry {
         Ok(split_header(&head).and_then(|(header, _)| serde_json::from_slice(header).ok()))
     }
 
-    fn is_fresh(&self, upstream: &Upstream, kept: Kept, fetched_at: Timestamp) -> bool {
+    pub(super) fn is_fresh(&self, upstream: &Upstream, kept: Kept, fetched_at: Timestamp) -> bool {
         matches!(upstream.freshness().judge(kept, fetched_at, self.inner.clock.now()), Freshness::Fresh { .. })
     }
 
@@ -297,14 +334,15 @@ impl Registry {
             Err(error) => return Err(error),
         };
         let fetched_at = Some(self.inner.clock.now());
-        let remembered = match (answer, known) {
-            (PackumentAnswer::NotModified, Some(known)) => Remembered { fetched_at, ..known },
+        let (remembered, body) = match (answer, known) {
+            (PackumentAnswer::NotModified, Some(known)) => (Remembered { fetched_at, ..known }, None),
             (PackumentAnswer::NotModified, None) => {
                 return Err(upstream::Error::BadAnswer("a 304 that nobody asked for"));
             }
             (PackumentAnswer::Found(fetched), _) => {
                 let kept = Kept::Found { max_age: fetched.max_age };
-                Remembered { document: self.keep_document(&id, fetched).await?, kept, fetched_at }
+                let body = fetched.body.clone();
+                (Remembered { document: self.keep_document(&id, fetched).await?, kept, fetched_at }, Some(body))
             }
         };
         // A mirror may give the full form whatever was asked: then it is kept as what it is.
@@ -312,39 +350,36 @@ impl Registry {
         self.inner.proxied.remembered.insert(id.clone(), remembered.clone());
         self.inner.proxied.absent.remove(&absent_id);
         self.remove_cached(&keys::cached_absence(&id.upstream, &id.name)).await;
-        Ok(Some(remembered))
+        Ok(Some((remembered, body)))
     }
 
     /// Writes a received document to the store. One that cannot be kept for want of room is an upstream failure to
     /// its readers, who then get the older copy.
     async fn keep_document(&self, id: &DocumentId, fetched: Fetched) -> Result<Arc<ProxiedDocument>, upstream::Error> {
-        let Fetched { body, form, validators, .. } = fetched;
+        let Fetched { body, form, validators, modified, .. } = fetched;
         let size = body.len();
         let prepared = self.off_thread(size, move || {
-            let modified = modified_of(&body).map_err(|_| Error::Damaged)?;
             let mut header = Header {
                 is_full: form == Form::Full,
                 sha256: sha256_hex(&body),
                 modified: modified.map(|instant| instant.to_string()),
                 validators: validators.clone(),
             };
-            let mut object = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
-            if object.len() as u64 >= MAX_HEADER_BYTES {
+            let mut line = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
+            if line.len() as u64 >= MAX_HEADER_BYTES {
                 // An endless ETag: the line would not be found again, so it is done without.
                 header.validators = Validators::default();
-                object = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
+                line = serde_json::to_vec(&header).map_err(|_| Error::Damaged)?;
             }
-            object.reserve_exact(body.len() + 1);
-            object.push(b'\n');
-            object.extend_from_slice(&body);
-            Ok((object, ProxiedDocument { form, revision: header.sha256, modified, validators }))
+            line.push(b'\n');
+            Ok((line, body, ProxiedDocument { form, revision: header.sha256, modified, validators }))
         });
-        let (object, document) =
+        let (line, body, document) =
             prepared.await.map_err(|_| upstream::Error::BadAnswer("the document cannot be read"))?;
         let key = keys::cached_packument(&id.upstream, &id.name, document.form);
         self.inner
             .store
-            .put(&key, object.into(), Durability::Cache)
+            .put_behind(&key, line.into(), body, Durability::Cache)
             .await
             .map_err(|error| upstream::Error::Unavailable(format!("its document cannot be kept: {error}")))?;
         Ok(Arc::new(document))
@@ -359,15 +394,16 @@ impl Registry {
         body: Bytes,
     ) -> Result<(), Error> {
         let id = DocumentId { upstream: upstream.cache_name().to_owned(), name: name.clone(), form: Form::Full };
-        let modified = modified_of(&body).map_err(|_| Error::Damaged)?;
+        let modified = upstream::modified_of(&RawObject::parse(&body).map_err(|_| Error::Damaged)?);
         let (_, at_hand) = self.best_remembered(upstream, name, Form::Full).await?;
         if at_hand.is_some_and(|at_hand| at_hand.document.modified > modified) {
             return Ok(());
         }
-        let brought = Fetched { body, form: Form::Full, validators: Validators::default(), max_age: None };
+        let brought = Fetched { body, form: Form::Full, validators: Validators::default(), max_age: None, modified };
         self.keep_document(&id, brought).await?;
         self.inner.proxied.remembered.remove(&id);
         self.inner.proxied.absent.remove(&(id.upstream.clone(), id.name.clone()));
+        self.inner.proxied.not_kept.remove(&(id.upstream.clone(), id.name.clone()));
         self.remove_cached(&keys::cached_absence(&id.upstream, name)).await;
         Ok(())
     }
@@ -453,11 +489,26 @@ impl Registry {
         }
     }
 
+    /// The body of a document that was found: what was received for it a moment ago, or what is kept.
+    ///
+    /// # Errors
+    /// As [`Registry::proxied_revision`].
+    pub(super) async fn body_of(&self, upstream: &Upstream, name: &PackageName, found: &Found) -> Result<Bytes, Error> {
+        match &found.body {
+            Some(body) => Ok(body.clone()),
+            None => self.proxied_revision(upstream, name, found.document.form, &found.document.revision).await,
+        }
+    }
+
     /// Whether an upstream has the name, as far as can be told now.
     pub(super) async fn exists_upstream(&self, name: &PackageName) -> bool {
         let Route::Upstream(upstream) = self.terms.sources.route(name) else { return false };
         self.proxied_document(upstream, name, Form::Abbreviated).await.is_ok()
     }
+}
+
+fn found_now((remembered, body): Brought) -> Found {
+    Found { body, ..remembered.as_found(false) }
 }
 
 fn split_header(object: &[u8]) -> Option<(&[u8], usize)> {
@@ -485,11 +536,4 @@ fn checked_body(object: &Bytes) -> Result<CheckedBody, Error> {
     } else {
         Err(Error::Damaged)
     }
-}
-
-/// When the document last changed: `time.modified` of the full form, `modified` of the short one.
-fn modified_of(body: &[u8]) -> Result<Option<Timestamp>, serde_json::Error> {
-    let document = RawObject::parse(body)?;
-    let text = document.object("time").and_then(|time| time.text("modified")).or_else(|| document.text("modified"));
-    Ok(text.and_then(|text| text.parse().ok()))
 }

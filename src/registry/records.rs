@@ -11,9 +11,9 @@ use tokio::sync::OnceCell;
 use super::screening::ASK_AGAIN;
 use super::{Error, Registry};
 use crate::keys;
-use crate::npm::signature::{self, Signature, SigningKey};
+use crate::npm::signature::{self, PresentedSignature, Signature, SigningKey};
 use crate::npm::{Form, PackageName, Timestamp, Version};
-use crate::policy::{Facts, Record};
+use crate::policy::{Record, VersionFacts};
 use crate::storage::{self, Change, KeyedLocks};
 use crate::upstream::{self, Upstream};
 
@@ -48,6 +48,25 @@ impl Default for Records {
             keys: Cache::new(100),
             key_locks: KeyedLocks::default(),
         }
+    }
+}
+
+/// What an upstream's document says of a version that it signed.
+#[derive(Debug, Clone)]
+pub(super) struct Signed {
+    /// As the document spells it.
+    number: String,
+    integrity: String,
+    signatures: Vec<PresentedSignature>,
+    published: Option<Timestamp>,
+}
+
+impl Signed {
+    /// `None` for a version that is not signed.
+    pub(super) fn of(version: &VersionFacts<'_>) -> Option<Self> {
+        let signatures = version.signatures();
+        let integrity = version.integrity().filter(|_| !signatures.is_empty())?;
+        Some(Self { number: version.number.clone().into_owned(), integrity, signatures, published: version.published })
     }
 }
 
@@ -133,24 +152,22 @@ impl Registry {
 
     /// Notes that a version's tarball was brought in, and what its signatures are worth. A failure costs a later exemption
     /// and is logged.
-    pub(super) async fn note_served(&self, upstream: &Upstream, name: &PackageName, version: &Version) {
-        let signature = match self.checked_signature(upstream, name, version).await {
-            Ok(signature) => Some(signature),
-            Err(error) => {
-                tracing::warn!(package.name = %name, package.version = %version, %error, "the upstream's signature could not be checked");
-                None
-            }
-        };
-        if let Some(bad @ (Signature::Invalid | Signature::ExpiredKey)) = signature {
+    pub(super) async fn note_served(
+        &self,
+        upstream: &Upstream,
+        name: &PackageName,
+        version: &Version,
+        signed: Option<&Signed>,
+    ) {
+        let signature = self.checked_signature(upstream, name, signed).await;
+        if let bad @ (Signature::Invalid | Signature::ExpiredKey) = signature {
             tracing::warn!(package.name = %name, package.version = %version, "the upstream's signature is {}", bad.as_str());
         }
         let (number, now) = (version.to_string(), self.inner.clock.now());
         let noted = self
             .change_record(upstream, name, move |record| {
                 record.served.entry(number.clone()).or_insert_with(|| now.to_string());
-                if let Some(signature) = signature {
-                    record.signatures.insert(number, signature);
-                }
+                record.signatures.insert(number, signature);
             })
             .await;
         match noted {
@@ -164,29 +181,11 @@ impl Registry {
         }
     }
 
-    async fn checked_signature(
-        &self,
-        upstream: &Upstream,
-        name: &PackageName,
-        version: &Version,
-    ) -> Result<Signature, Error> {
-        let Some(found) = self.kept_document(upstream, name).await? else { return Ok(Signature::Missing) };
-        let body = self.proxied_bytes(upstream, name, found.form).await?;
-        let number = version.to_string();
-        let said = self
-            .off_thread(body.len(), move || {
-                let facts = Facts::parse(&body).map_err(|_| Error::Damaged)?;
-                let Some(version) = facts.version(&number) else { return Ok(None) };
-                let (signatures, integrity) = (version.signatures(), version.integrity());
-                let signed = integrity.filter(|_| !signatures.is_empty());
-                Ok(signed
-                    .map(|integrity| (version.number.clone().into_owned(), integrity, signatures, version.published)))
-            })
-            .await?;
+    async fn checked_signature(&self, upstream: &Upstream, name: &PackageName, signed: Option<&Signed>) -> Signature {
         // Where nothing is signed, nobody is asked for keys.
-        let Some((number, integrity, signatures, published)) = said else { return Ok(Signature::Missing) };
+        let Some(signed) = signed else { return Signature::Missing };
         let (keys, _) = self.signing_keys(upstream).await;
-        Ok(signature::verify(name, &number, &integrity, &signatures, &keys, published))
+        signature::verify(name, &signed.number, &signed.integrity, &signed.signatures, &keys, signed.published)
     }
 
     /// The keys that an upstream signs with, and until when that is all there is to know. Those that were ever seen stay: a

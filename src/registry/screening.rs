@@ -216,9 +216,9 @@ impl Registry {
         &self,
         upstream: &Upstream,
         name: &PackageName,
-        form: Form,
-        revision: &str,
+        found: &Found,
     ) -> Result<Option<Arc<Judged>>, Error> {
+        let revision = found.document.revision.as_str();
         self.policy_loaded().await;
         let policy = self.policy();
         let id = id_of(upstream, name);
@@ -233,7 +233,7 @@ impl Registry {
             return Ok(Some(judged));
         }
         let now = self.inner.clock.now();
-        let body = self.proxied_revision(upstream, name, form, revision).await?;
+        let body = self.body_of(upstream, name, found).await?;
         let judgement = self.judge_fully(&policy, upstream, name, body, now).await?;
         Ok(Some(self.remember_judgement(id, revision, &policy, judgement, now)))
     }
@@ -434,7 +434,10 @@ impl Registry {
             Err(Error::PackageNotFound(_)) => return Ok(DependencyState::Blocked),
             other => other?,
         };
-        let body = self.proxied_bytes(upstream, name, found.document.form).await?;
+        let body = match found.body {
+            Some(body) => body,
+            None => self.proxied_bytes(upstream, name, found.document.form).await?,
+        };
         let material = Material { record: self.record(upstream, name).await?, ..Material::default() };
         let (policy, upstream, question) = (Arc::clone(policy), upstream.clone(), question.clone());
         self.off_thread(body.len(), move || {

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
 use super::hosted::TARBALL_HEAD_AGE;
-use super::proxied::ProxiedDocument;
+use super::proxied::{Found, ProxiedDocument};
+use super::records::Signed;
 use super::screening::{require_offered, withheld_error};
 use super::source::Route;
 use super::{Error, Registry};
@@ -26,15 +26,20 @@ use crate::auth::{Action, Caller};
 use crate::keys::{self, Key};
 use crate::npm::integrity::sha256_hex;
 use crate::npm::packument::HostedPackument;
-use crate::npm::{Form, Integrity, PackageName, RawObject, Version, render};
-use crate::policy::Origin;
+use crate::npm::{Form, Integrity, PackageName, RawObject, Timestamp, Version, render};
+use crate::policy::{Facts, Origin, VersionFacts};
 use crate::storage::{self, Download, Durability, Existing, Follower, Upload};
 use crate::traces;
+use crate::upstream::freshness::Kept;
 use crate::upstream::single_flight::SingleFlight;
 use crate::upstream::{self, Upstream};
 
 /// Hosted tarballs whose key is remembered; about 300 bytes each.
 const REMEMBERED_KEYS: usize = 20_000;
+/// Missing files remembered; about 200 bytes each.
+const REMEMBERED_MISSING: usize = 10_000;
+/// So many bytes are written at once where they have come.
+const PIECE_BYTES: usize = 256 << 10;
 /// A document younger than this is not asked for again because it lacks a version.
 const ASK_AGAIN_MILLIS: i64 = 10_000;
 
@@ -110,6 +115,8 @@ type Started = Result<Start, Arc<Error>>;
 pub(super) struct Transfers {
     running: Arc<Mutex<HashMap<Key, Transfer>>>,
     starts: SingleFlight<Key, Started>,
+    /// Files that an upstream was found not to have though its document names them, and when.
+    missing: Cache<Key, Timestamp>,
     hosted: Cache<Asked, Lies>,
 }
 
@@ -145,11 +152,17 @@ struct Lies {
 pub(super) struct Expected {
     url: Url,
     pub(super) integrity: Integrity,
+    signed: Option<Signed>,
 }
 
 impl Transfers {
     pub(super) fn new(tasks: TaskTracker) -> Self {
-        Self { running: Arc::default(), starts: SingleFlight::new(tasks), hosted: Cache::new(REMEMBERED_KEYS) }
+        Self {
+            running: Arc::default(),
+            starts: SingleFlight::new(tasks),
+            missing: Cache::new(REMEMBERED_MISSING),
+            hosted: Cache::new(REMEMBERED_KEYS),
+        }
     }
 
     fn running(&self, key: &Key) -> Option<Transfer> {
@@ -266,8 +279,14 @@ impl Registry {
         to: Redirect,
         not_found: impl Fn() -> Error,
     ) -> Result<TarballBytes, Error> {
-        self.require_offered_at_hand(upstream, name, version).await?;
+        self.policy_loaded().await;
+        // What was malicious is often gone from the document, and may still be kept here.
+        if let Some(withheld) = self.refused_by_number(upstream, name, version) {
+            return Err(withheld_error(name, Some(&version.to_string()), &withheld));
+        }
         let key = keys::cached_tarball(upstream.cache_name(), name, version);
+        let at_hand = self.kept_document(upstream, name).await?;
+        let seen = self.require_offered_at_hand(upstream, name, version, at_hand).await?;
         // What is redirected has to be there; of what is hosted here its document says so.
         if let Some(kept) = self.kept_if_there(&key, to).await? {
             return Ok(kept);
@@ -275,7 +294,11 @@ impl Registry {
         if let Some(transfer) = self.inner.transfers.running(&key) {
             return self.arriving(&key, transfer, to).await;
         }
-        let Some(expected) = self.expected_tarball(upstream, name, number, version).await? else {
+        let missing = &self.inner.transfers.missing;
+        if missing.get(&key).is_some_and(|asked_at| self.is_fresh(upstream, Kept::Absent, asked_at)) {
+            return Err(not_found());
+        }
+        let Some(expected) = self.expected_tarball(upstream, name, number, version, seen).await? else {
             return Err(not_found());
         };
         // It may be in a document that is newer than the one at hand.
@@ -287,7 +310,10 @@ impl Registry {
             Ok(Start::Running(transfer)) => self.arriving(&key, transfer, to).await,
             Ok(Start::Kept) => self.kept_tarball(&key, to).await?.ok_or_else(not_found),
             // The document names a file that the upstream does not have.
-            Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => Err(not_found()),
+            Err(error) if matches!(*error, Error::Upstream(upstream::Error::NotFound)) => {
+                missing.insert(key, self.inner.clock.now());
+                Err(not_found())
+            }
             Err(error) => Err(Arc::try_unwrap(error).unwrap_or_else(|shared| shared.for_another_waiter())),
         }
     }
@@ -370,49 +396,45 @@ impl Registry {
     }
 
     /// Refuses a version that is withheld, before anything is given out or asked for. By the document at hand, however old:
-    /// what is kept is given out without a question to the upstream, and also when there is none to be asked.
+    /// what is kept is given out without a question to the upstream, and also when there is none to be asked. Gives the
+    /// upstream's document where it was asked for.
     async fn require_offered_at_hand(
         &self,
         upstream: &Upstream,
         name: &PackageName,
         version: &Version,
-    ) -> Result<(), Error> {
-        self.policy_loaded().await;
-        // What was malicious is often gone from the document, and may still be kept here.
-        if let Some(withheld) = self.refused_by_number(upstream, name, version) {
-            return Err(withheld_error(name, Some(&version.to_string()), &withheld));
-        }
-        let at_hand = self.kept_document(upstream, name).await?;
+        at_hand: Option<Arc<ProxiedDocument>>,
+    ) -> Result<Option<Found>, Error> {
         // One without dates tells too little where dates decide.
         match at_hand.filter(|document| self.is_datable(upstream, name, document)) {
-            Some(document) => match self.require_offered_in(upstream, name, &document, version).await {
+            Some(document) => match self.require_offered_in(upstream, name, &Found::kept(document), version).await {
                 Err(Error::Superseded | Error::Damaged) => {}
-                other => return other,
+                other => return other.map(|()| None),
             },
-            None if !self.policy().concerns(Origin::Upstream(upstream.name()), name) => return Ok(()),
+            None if !self.policy().concerns(Origin::Upstream(upstream.name()), name) => return Ok(None),
             None => {}
         }
         match self.require_offered_now(upstream, name, version).await {
             // What is kept was delivered before, and is given out although its upstream is away, or has it no more. What is
             // not kept cannot be had now in any case.
-            Err(Error::Upstream(error)) if error.is_transient() => Ok(()),
-            Err(Error::PackageNotFound(_)) => Ok(()),
-            other => other,
+            Err(Error::Upstream(error)) if error.is_transient() => Ok(None),
+            Err(Error::PackageNotFound(_)) => Ok(None),
+            other => other.map(Some),
         }
     }
 
-    /// As [`Registry::require_offered_at_hand`], by the upstream's document as it is now.
+    /// As [`Registry::require_offered_at_hand`], by the upstream's document as it is now, which it gives.
     pub(super) async fn require_offered_now(
         &self,
         upstream: &Upstream,
         name: &PackageName,
         version: &Version,
-    ) -> Result<(), Error> {
+    ) -> Result<Found, Error> {
         for _ in 0..2 {
             let found = self.datable_document(upstream, name, Form::Abbreviated).await?;
-            match self.require_offered_in(upstream, name, &found.document, version).await {
+            match self.require_offered_in(upstream, name, &found, version).await {
                 Err(Error::Superseded) => {}
-                other => return other,
+                other => return other.map(|()| found),
             }
         }
         Err(Error::Superseded)
@@ -422,24 +444,29 @@ impl Registry {
         &self,
         upstream: &Upstream,
         name: &PackageName,
-        document: &ProxiedDocument,
+        found: &Found,
         version: &Version,
     ) -> Result<(), Error> {
-        let judged = self.judged_upstream(upstream, name, document.form, &document.revision).await?;
+        let judged = self.judged_upstream(upstream, name, found).await?;
         require_offered(judged.as_ref(), name, &version.to_string())
     }
 
-    /// What the document says of the version's tarball. A version that the kept document lacks may have been
-    /// published since, so the upstream is asked once more before the answer is "no such file".
+    /// What the document says of the version's tarball: the one that was just seen, or the one that is to be had now. A
+    /// version that the kept document lacks may have been published since, so the upstream is asked once more before the
+    /// answer is "no such file".
     pub(super) async fn expected_tarball(
         &self,
         upstream: &Upstream,
         name: &PackageName,
         number: &str,
         version: &Version,
+        seen: Option<Found>,
     ) -> Result<Option<Expected>, Error> {
-        let found = self.proxied_document(upstream, name, Form::Abbreviated).await?;
-        let kept = self.expected_in(upstream, name, number, version, found.document.form).await?;
+        let found = match seen {
+            Some(seen) => seen,
+            None => self.proxied_document(upstream, name, Form::Abbreviated).await?,
+        };
+        let kept = self.expected_in(upstream, name, number, version, &found).await?;
         // Asked a moment ago: a stranger who makes numbers up must not have the upstream asked for each.
         let is_young = found
             .fetched_at
@@ -451,7 +478,7 @@ impl Registry {
         if renewed.document.revision == found.document.revision {
             return Ok(None);
         }
-        self.expected_in(upstream, name, number, version, renewed.document.form).await
+        self.expected_in(upstream, name, number, version, &renewed).await
     }
 
     async fn expected_in(
@@ -460,17 +487,19 @@ impl Registry {
         name: &PackageName,
         number: &str,
         version: &Version,
-        form: Form,
+        found: &Found,
     ) -> Result<Option<Expected>, Error> {
-        let body = self.proxied_bytes(upstream, name, form).await?;
+        let body = match &found.body {
+            Some(body) => body.clone(),
+            None => self.proxied_bytes(upstream, name, found.document.form).await?,
+        };
         // As the document spells it, which may be with build metadata, else as everybody does.
         let spellings = [number.to_owned(), version.to_string()];
         let (upstream, name) = (upstream.clone(), name.clone());
         self.off_thread(body.len(), move || {
-            let document = RawObject::parse(&body).map_err(|_| Error::Damaged)?;
-            let Some(versions) = document.object("versions") else { return Ok(None) };
-            let found = spellings.iter().find_map(|number| versions.get(number));
-            let Some(version) = found else { return Ok(None) };
+            let facts = Facts::parse(&body).map_err(|_| Error::Damaged)?;
+            let spelled = |number: &String| facts.versions.iter().find(|version| version.number == *number);
+            let Some(version) = spellings.iter().find_map(spelled) else { return Ok(None) };
             expected_of(&upstream, &name, version).map(Some).map_err(Error::from)
         })
         .await
@@ -490,10 +519,8 @@ impl Registry {
         if let Some(running) = self.inner.transfers.running(&key) {
             return Ok(Start::Running(running));
         }
-        match self.inner.store.open_object(&key).await {
-            Ok(_) => return Ok(Start::Kept),
-            Err(storage::Error::NotFound) => {}
-            Err(error) => return Err(error.into()),
+        if self.is_kept(&key).await? {
+            return Ok(Start::Kept);
         }
         let body = upstream.tarball(&expected.url).await?;
         let upload = self.inner.store.upload().await?;
@@ -502,14 +529,14 @@ impl Registry {
         let running = Arc::clone(&self.inner.transfers.running);
         running.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), transfer.clone());
         let registered = Registered { running, key: key.clone() };
-        let integrity = expected.integrity;
+        let Expected { integrity, signed, .. } = expected;
         let (this, upstream) = (self.clone(), upstream.clone());
         self.inner.tasks.spawn(traces::carried_on(async move {
             let brought = traces::step("tarball", "receive", bring_in(body.stream, upload, &integrity, &key)).await;
             drop(registered);
             drop(ends);
             match brought {
-                Ok(()) => this.note_served(&upstream, &name, &version).await,
+                Ok(()) => this.note_served(&upstream, &name, &version, signed.as_ref()).await,
                 Err(error) => {
                     if matches!(&error, Error::Upstream(error) if *error == MISMATCH) {
                         this.note_mismatch(upstream.name(), &name, &version);
@@ -522,15 +549,34 @@ impl Registry {
     }
 }
 
+/// The next bytes, with those that have come by now: another thread writes them, and to have it do so costs more than to write
+/// the few that came at once.
+async fn next_piece(stream: &mut BoxStream<'static, Result<Bytes, upstream::Error>>) -> Result<Option<Bytes>, Error> {
+    let Some(first) = stream.try_next().await? else { return Ok(None) };
+    let mut pieces = vec![first];
+    while pieces.iter().map(Bytes::len).sum::<usize>() < PIECE_BYTES {
+        // Whoever reads from the connection is given a turn.
+        tokio::task::yield_now().await;
+        match stream.try_next().now_or_never() {
+            Some(Ok(Some(more))) => pieces.push(more),
+            Some(Err(error)) => return Err(error.into()),
+            Some(Ok(None)) | None => break,
+        }
+    }
+    Ok(Some(if pieces.len() == 1 { pieces.swap_remove(0) } else { pieces.concat().into() }))
+}
+
 /// Streams the bytes into the upload and keeps them if they are the expected ones.
 async fn bring_in(
-    mut stream: BoxStream<'static, Result<Bytes, upstream::Error>>,
+    stream: BoxStream<'static, Result<Bytes, upstream::Error>>,
     mut upload: Upload,
     integrity: &Integrity,
     key: &Key,
 ) -> Result<(), Error> {
     let mut verifier = integrity.verifier();
-    while let Some(bytes) = stream.try_next().await? {
+    // It may be asked once more after its end.
+    let mut stream = stream.fuse().boxed();
+    while let Some(bytes) = next_piece(&mut stream).await? {
         verifier.update(&bytes);
         upload.write(bytes).await?;
     }
@@ -561,15 +607,19 @@ impl Error {
     }
 }
 
-fn expected_of(upstream: &Upstream, name: &PackageName, version: &RawValue) -> Result<Expected, upstream::Error> {
+fn expected_of(
+    upstream: &Upstream,
+    name: &PackageName,
+    version: &VersionFacts<'_>,
+) -> Result<Expected, upstream::Error> {
     let bad = upstream::Error::BadAnswer;
-    let version = RawObject::from_raw(version).ok_or(bad("a version is not an object"))?;
-    let dist = version.object("dist").ok_or(bad("a version has no `dist`"))?;
+    let object = RawObject::from_raw(version.raw()).ok_or(bad("a version is not an object"))?;
+    let dist = object.object("dist").ok_or(bad("a version has no `dist`"))?;
     let reference = dist.text("tarball").ok_or(bad("a version has no tarball URL"))?;
     let integrity = dist
         .text("integrity")
         .and_then(|text| Integrity::parse(&text))
         .or_else(|| dist.text("shasum").and_then(|text| Integrity::from_shasum(&text)))
         .ok_or(bad("a version has neither integrity nor shasum, so its tarball cannot be checked"))?;
-    Ok(Expected { url: upstream.tarball_url(name, &reference)?, integrity })
+    Ok(Expected { url: upstream.tarball_url(name, &reference)?, integrity, signed: Signed::of(version) })
 }

@@ -180,12 +180,14 @@ impl Local {
     pub(super) fn write(
         &self,
         key: &Key,
-        bytes: &[u8],
+        parts: &[Bytes],
         existing: Existing,
         durability: Durability,
     ) -> Result<(), Error> {
         let mut staged = self.stage()?;
-        staged.file.write_all(bytes)?;
+        for part in parts {
+            staged.file.write_all(part)?;
+        }
         self.keep(&staged, key, existing, durability)
     }
 

@@ -368,22 +368,34 @@ impl Store {
 
     /// Writes a new object. Durable when it returns. [`Error::Exists`] when the key is taken; of racing writers one wins.
     pub async fn create(&self, key: &Key, bytes: Bytes) -> Result<(), Error> {
-        self.write(key, bytes, Existing::Refuse, Durability::Synced).await
+        Box::pin(self.write(key, [bytes, Bytes::new()], Existing::Refuse, Durability::Synced)).await
     }
 
     /// Writes an object whatever was there. For objects that nobody reads to change them.
     pub async fn put(&self, key: &Key, bytes: Bytes, durability: Durability) -> Result<(), Error> {
-        self.write(key, bytes, Existing::Replace, durability).await
+        self.write(key, [bytes, Bytes::new()], Existing::Replace, durability).await
     }
 
-    async fn write(&self, key: &Key, bytes: Bytes, existing: Existing, durability: Durability) -> Result<(), Error> {
+    /// As [`Store::put`], of an object that begins with `head` and goes on with `rest`: a large one need not be copied to have
+    /// something put in front of it.
+    pub async fn put_behind(&self, key: &Key, head: Bytes, rest: Bytes, durability: Durability) -> Result<(), Error> {
+        self.write(key, [head, rest], Existing::Replace, durability).await
+    }
+
+    async fn write(
+        &self,
+        key: &Key,
+        parts: [Bytes; 2],
+        existing: Existing,
+        durability: Durability,
+    ) -> Result<(), Error> {
         self.may_write()?;
         let faults = self.faults.clone();
         let work = async {
             match &self.backend {
                 Backend::Directory(local) => {
                     let (local, key) = (Arc::clone(local), key.clone());
-                    blocking(move || faulty(faults.as_ref(), || local.write(&key, &bytes, existing, durability))).await
+                    blocking(move || faulty(faults.as_ref(), || local.write(&key, &parts, existing, durability))).await
                 }
                 Backend::Bucket(bucket) => {
                     let _held = match existing {
@@ -391,7 +403,7 @@ impl Store {
                         Existing::Replace => None,
                     };
                     let planned = faults.as_ref().map(FaultPlan::before_write).transpose()?;
-                    faulty_answer(planned, bucket.write(key, bytes, existing).await)
+                    faulty_answer(planned, bucket.write(key, joined(parts), existing).await)
                 }
             }
         };
@@ -699,10 +711,15 @@ fn update_file<T, E>(
     match change(current).map_err(UpdateError::Refused)? {
         Change::Keep(value) => Ok((value, None)),
         Change::Write(bytes, value) => {
-            faulty(faults, || local.write(key, &bytes, existing, Durability::Synced))?;
+            faulty(faults, || local.write(key, &[bytes], existing, Durability::Synced))?;
             Ok((value, None))
         }
     }
+}
+
+/// A request to a bucket has one body.
+fn joined([head, rest]: [Bytes; 2]) -> Bytes {
+    if rest.is_empty() { head } else { [head, rest].concat().into() }
 }
 
 fn faulty<T>(faults: Option<&FaultPlan>, write: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {

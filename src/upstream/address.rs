@@ -7,9 +7,21 @@
 
 use std::error::Error as StdError;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use quick_cache::sync::Cache;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio_util::task::TaskTracker;
 use url::{Host, Url};
+
+use super::single_flight::SingleFlight;
+
+/// How long a host's addresses are used without looking them up again. An install opens dozens of connections within a
+/// second or two; a host that moves is found again after this.
+const ADDRESSES_LAST: Duration = Duration::from_secs(10);
+/// Hosts whose addresses are remembered; packuments may name any number of them.
+const REMEMBERED_HOSTS: usize = 1000;
 
 /// True for addresses of the public internet. The list is IANA's registries of special-purpose addresses, and Azure's
 /// platform address, which is public in form only.
@@ -118,14 +130,45 @@ pub(super) fn is_refusal(error: &reqwest::Error) -> bool {
     false
 }
 
+/// A host's addresses, and when they were looked up.
+type Remembered = (Arc<[SocketAddr]>, Instant);
+
+/// What a look-up found, or why it found nothing: all who wait for it are told.
+type Addresses = Result<Arc<[SocketAddr]>, Arc<std::io::Error>>;
+
 /// Resolves names for an HTTP client, and leaves out what is not public. A host that is written as an address is never
 /// resolved: that one [`is_public_host`] judges.
-#[derive(Debug, Clone, Default)]
+///
+/// All who want a host's addresses at once share one look-up, and they are remembered for a moment: name servers drop
+/// some of a burst of questions, and whoever asked one of those waits for five seconds and asks again. Clones share what
+/// they know.
+#[derive(Clone)]
 pub struct Resolver {
     pub(super) trusted: Trusted,
+    known: Arc<Cache<String, Remembered>>,
+    lookups: SingleFlight<String, Addresses>,
     /// Answers in place of the system's resolver.
     #[cfg(test)]
     pub(super) answers: std::collections::HashMap<String, IpAddr>,
+    /// How often something was looked up.
+    #[cfg(test)]
+    pub(super) asked: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Default for Resolver {
+    /// One that trusts no host.
+    fn default() -> Self {
+        Self {
+            trusted: Trusted::default(),
+            known: Arc::new(Cache::new(REMEMBERED_HOSTS)),
+            // Nothing is lost with a look-up, so no stop waits for one.
+            lookups: SingleFlight::new(TaskTracker::new()),
+            #[cfg(test)]
+            answers: std::collections::HashMap::new(),
+            #[cfg(test)]
+            asked: Arc::default(),
+        }
+    }
 }
 
 impl Resolver {
@@ -134,7 +177,25 @@ impl Resolver {
         Self::default()
     }
 
+    /// A host's addresses, whatever they are.
+    async fn addresses(&self, host: &str) -> Result<Arc<[SocketAddr]>, Box<dyn StdError + Send + Sync>> {
+        if let Some((addresses, since)) = self.known.get(host)
+            && since.elapsed() < ADDRESSES_LAST
+        {
+            return Ok(addresses);
+        }
+        let (this, wanted) = (self.clone(), host.to_owned());
+        let lookup = async move {
+            let addresses: Arc<[SocketAddr]> = this.lookup(&wanted).await.map_err(Arc::new)?.into();
+            this.known.insert(wanted, (Arc::clone(&addresses), Instant::now()));
+            Ok(addresses)
+        };
+        Ok(self.lookups.run(host.to_owned(), lookup).await??)
+    }
+
     async fn lookup(&self, host: &str) -> std::io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         #[cfg(test)]
         if let Some(&answer) = self.answers.get(host) {
             return Ok(vec![SocketAddr::new(answer, 0)]);
@@ -149,7 +210,7 @@ impl Resolve for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let host = name.as_str();
-            let mut addresses = resolver.lookup(host).await?;
+            let mut addresses = resolver.addresses(host).await?.to_vec();
             if !resolver.trusted.has(host) {
                 addresses.retain(|address| is_public(address.ip()));
                 if addresses.is_empty() {
@@ -256,6 +317,30 @@ mod tests {
         ] {
             assert!(is_public(text.parse().unwrap()), "{text} was refused");
         }
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_connections_makes_one_look_up() {
+        let answers = [("files.example".to_owned(), "8.8.8.8".parse().unwrap())].into();
+        let resolver = Resolver { answers, ..Resolver::new() };
+        let resolve = || resolver.clone().resolve("files.example".parse().unwrap());
+        let burst = futures::future::join_all((0..100).map(|_| resolve())).await;
+        for found in burst.into_iter().chain([resolve().await]) {
+            assert_eq!(found.unwrap().map(|address| address.ip().to_string()).collect::<Vec<_>>(), ["8.8.8.8"]);
+        }
+        assert_eq!(resolver.asked.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_is_judged_each_time() {
+        let answers = [("inside.example".to_owned(), "10.0.0.1".parse().unwrap())].into();
+        let mut resolver = Resolver { answers, ..Resolver::new() };
+        resolver.trusted.add(Some("inside.example"));
+        assert!(resolver.resolve("inside.example".parse().unwrap()).await.is_ok());
+        resolver.trusted = Trusted::default();
+        let refused = resolver.resolve("inside.example".parse().unwrap()).await.err().unwrap();
+        assert!(refused.is::<NoPublicAddress>());
+        assert_eq!(resolver.asked.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
     #[test]

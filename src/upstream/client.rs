@@ -504,21 +504,34 @@ async fn read_bounded(response: Response, limit_bytes: u64, idle_timeout: Durati
 }
 
 /// Decompression happens in here, a chunk at a time: a bomb is noticed when it passes the limit.
+///
+/// Memory that is new to the process costs more than what is done with it, so a body whose length is announced (zero where it
+/// is not) is read to its place at once, and another in pieces that are put together at its end.
 async fn read_to_limit(
     mut reader: impl AsyncRead + Unpin,
     limit_bytes: u64,
-    expected_bytes: u64,
+    announced_bytes: u64,
 ) -> Result<Bytes, Error> {
     const STEP_BYTES: usize = 64 << 10;
-    // The announcement is believed up to a megabyte; more has to arrive first.
-    let mut body = Vec::with_capacity(usize::try_from(expected_bytes.min(1 << 20)).unwrap_or(0));
+    /// So much an announcement is believed; for more, this much has to arrive first.
+    const BELIEVED_BYTES: usize = 1 << 20;
+    let announced = usize::try_from(announced_bytes).unwrap_or(usize::MAX);
+    let (mut whole, mut before) = (Vec::new(), 0);
+    // With room for one byte more, or the end could be found only after making room.
+    let mut piece = Vec::with_capacity(if announced == 0 { STEP_BYTES } else { announced.min(BELIEVED_BYTES) + 1 });
     loop {
-        if body.len() == body.capacity() {
-            body.reserve(STEP_BYTES);
+        if piece.len() == piece.capacity() {
+            if announced > piece.len() && whole.is_empty() {
+                piece.reserve_exact(announced - piece.len() + 1);
+            } else {
+                before += piece.len();
+                let next = Vec::with_capacity(before.clamp(STEP_BYTES, BELIEVED_BYTES));
+                whole.push(std::mem::replace(&mut piece, next));
+            }
         }
-        match reader.read_buf(&mut body).await {
+        match reader.read_buf(&mut piece).await {
             Ok(0) => break,
-            Ok(_) if body.len() as u64 > limit_bytes => return Err(Error::TooLarge { limit: limit_bytes }),
+            Ok(_) if (before + piece.len()) as u64 > limit_bytes => return Err(Error::TooLarge { limit: limit_bytes }),
             Ok(_) => {}
             Err(error) => {
                 let ours = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
@@ -526,8 +539,12 @@ async fn read_to_limit(
             }
         }
     }
-    body.shrink_to_fit();
-    Ok(Bytes::from(body))
+    if whole.is_empty() {
+        piece.shrink_to_fit();
+        return Ok(Bytes::from(piece));
+    }
+    whole.push(piece);
+    Ok(Bytes::from(whole.concat()))
 }
 
 /// For the log: what happened, with its causes, without the URL (it may be a signed one).

@@ -84,6 +84,8 @@ pub struct Fetched {
     pub validators: Validators,
     /// How long the upstream says that it stays right; `None` when it says nothing.
     pub max_age: Option<Duration>,
+    /// When it last changed, as it says itself: see [`modified_of`].
+    pub modified: Option<Timestamp>,
 }
 
 /// A tarball on its way. Nothing of it has been checked but its size.
@@ -210,14 +212,14 @@ impl Upstream {
             if label.trim_start().starts_with(Form::Abbreviated.media_type()) { Form::Abbreviated } else { form };
 
         let body = self.client.read(answer, self.client.settings().max_packument_bytes).await?;
-        let found = if body.len() > LARGE_DOCUMENT_BYTES {
+        let (found, modified) = if body.len() > LARGE_DOCUMENT_BYTES {
             let (body, name) = (body.clone(), name.clone());
             let inspected = crate::heavy::run(move || inspect(&body, &name)).await;
             inspected.map_err(|_| Error::BadAnswer("a packument that could not be inspected"))??
         } else {
             inspect(&body, name)?
         };
-        Ok(PackumentAnswer::Found(Fetched { body, form: found.unwrap_or(fallback), validators, max_age }))
+        Ok(PackumentAnswer::Found(Fetched { body, form: found.unwrap_or(fallback), validators, max_age, modified }))
     }
 
     /// The URL of a tarball from the text that a packument of this upstream has in `dist.tarball`.
@@ -388,16 +390,25 @@ fn add_conditions(headers: &mut HeaderMap, validators: &Validators) -> usize {
     usize::from(added)
 }
 
-/// Whether a body is a packument of this name, and which form its content shows.
-fn inspect(body: &[u8], name: &PackageName) -> Result<Option<Form>, Error> {
+/// Whether a body is a packument of this name, which form its content shows, and when it last changed. Reads a large body
+/// only once.
+fn inspect(body: &[u8], name: &PackageName) -> Result<(Option<Form>, Option<Timestamp>), Error> {
     let document = RawObject::parse(body).map_err(|_| Error::BadAnswer("a packument that is not a JSON object"))?;
     if document.get("name").is_some() && document.text("name").as_deref() != Some(name.as_str()) {
         return Err(Error::BadAnswer("the packument of another package"));
     }
     // What the public registry keeps of a package that is wholly unpublished has no versions.
     let is_unpublished = || document.object("time").is_some_and(|time| time.get("unpublished").is_some());
-    if document.object("versions").is_none() && !is_unpublished() {
+    // It was read as JSON, so that its first character tells what it is.
+    let has_versions = document.get("versions").is_some_and(|versions| versions.get().starts_with('{'));
+    if !has_versions && !is_unpublished() {
         return Err(Error::BadAnswer("a document without versions in place of a packument"));
     }
-    Ok(Form::of(&document))
+    Ok((Form::of(&document), modified_of(&document)))
+}
+
+/// When a packument last changed: `time.modified` of the full form, `modified` of the short one.
+pub fn modified_of(document: &RawObject<'_>) -> Option<Timestamp> {
+    let text = document.object("time").and_then(|time| time.text("modified")).or_else(|| document.text("modified"));
+    text.and_then(|text| text.parse().ok())
 }

@@ -327,6 +327,41 @@ async fn a_network_that_cuts_or_stalls_leaves_nothing_wrong() {
     assert_eq!(server.get(LARGE).await.ok().body, right);
 }
 
+const THING: &str = "/thing/-/thing-1.0.0.tgz";
+
+#[tokio::test]
+async fn a_file_that_a_document_names_in_vain_is_remembered_for_a_short_time() {
+    let upstream = Scripted::start(|own, path| {
+        if path == "/thing" {
+            let tarball = Tarball::new("thing", "1.0.0");
+            return answer_json(document("thing", &tarball, &format!("{own}{THING}")).to_string());
+        }
+        Response::builder().status(404).body(Body::empty()).unwrap()
+    })
+    .await;
+    let plan = Plan::upstream(&upstream.url);
+    let server = plan.start().await;
+    let asked = || upstream.seen().iter().filter(|(path, _)| path == THING).count();
+    for _ in 0..20 {
+        server.get(THING).await.refused(&[404]);
+    }
+    assert_eq!(asked(), 1);
+    plan.clock.advance(Duration::from_mins(2));
+    server.get(THING).await.refused(&[404]);
+    assert_eq!(asked(), 2);
+}
+
+#[tokio::test]
+async fn tarballs_of_a_package_that_there_is_not_are_asked_for_once() {
+    let upstream = Upstream::with_fixtures();
+    let plan = Plan::upstream(upstream.url());
+    let server = plan.start().await;
+    for number in 0..20 {
+        server.get(&format!("/soon/-/soon-1.0.{number}.tgz")).await.refused(&[404]);
+    }
+    assert_eq!(upstream.seen().len(), 1);
+}
+
 /// A server in front of an upstream whose every answer waits for a moment, so that requests meet.
 async fn slow_upstream() -> (Upstream, Plan, InProcess) {
     let upstream = Upstream::with_fixtures();
