@@ -324,13 +324,13 @@ fn announced_bytes(method: &Method, response: &Response) -> u64 {
 fn loggable(path: &str) -> Cow<'_, str> {
     // Tokens have an underscore.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'_' && byte != b'%';
-    if path.bytes().all(is_plain) && !path.split('/').any(is_before_secret) {
+    if path.bytes().all(is_plain) && !path.as_bytes().split(|byte| *byte == b'/').any(is_before_secret) {
         return Cow::Borrowed(path);
     }
     let mut is_token = false;
     let segments = path.split('/').map(|segment| {
         let hidden = is_token && segment != "device" || segment.contains(TOKEN_PREFIX);
-        is_token = is_before_secret(segment);
+        is_token = is_before_secret(segment.as_bytes());
         if hidden { "***".to_owned() } else { segment.chars().map(|c| if c.is_control() { '?' } else { c }).collect() }
     });
     Cow::Owned(segments.collect::<Vec<String>>().join("/"))
@@ -338,8 +338,8 @@ fn loggable(path: &str) -> Cow<'_, str> {
 
 /// Whether the next segment may be a token, or the address of a sign-in or of an invitation: whoever knows that may go on with
 /// it.
-fn is_before_secret(segment: &str) -> bool {
-    matches!(segment, "token" | "login" | "invite")
+fn is_before_secret(segment: &[u8]) -> bool {
+    matches!(segment, b"token" | b"login" | b"invite")
 }
 
 #[cfg(test)]

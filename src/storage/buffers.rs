@@ -11,7 +11,7 @@ use bytes::Bytes;
 pub(super) const BUFFER_BYTES: usize = 128 * 1024;
 /// Up to here a buffer is made as large as it has to be, and left to the allocator: thousands of clients that wait for small
 /// files must not take a large one each.
-const SMALL_BYTES: usize = 32 * 1024;
+pub(super) const SMALL_BYTES: usize = 32 * 1024;
 /// Those that are kept while nobody needs them: 4 MiB.
 const IDLE_BUFFERS: usize = 32;
 

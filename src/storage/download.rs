@@ -7,7 +7,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::bucket::ObjectReader;
-use super::buffers::{BUFFER_BYTES, Buffer};
+use super::buffers::{BUFFER_BYTES, Buffer, SMALL_BYTES};
 use super::error::Error;
 use super::local::OpenFile;
 use super::lost;
@@ -83,8 +83,17 @@ impl Download {
         let length = range.end.saturating_sub(range.start);
         match &self.source {
             Source::File(file) if length <= BUFFER_BYTES as u64 => {
+                if let Some(contents) = file.contents.get() {
+                    let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
+                    return (start <= end && end <= contents.len()).then(|| contents.slice(start..end));
+                }
                 let mut part = Part::of(range.start, length);
-                part.fill_cached(file).then(|| part.buffer.into_bytes())
+                let bytes = part.fill_cached(file).then(|| part.buffer.into_bytes())?;
+                if length == file.size_bytes && length <= SMALL_BYTES as u64 {
+                    // Somebody else may have been quicker, with the same bytes.
+                    let _ = file.contents.set(bytes.clone());
+                }
+                Some(bytes)
             }
             Source::File(_) | Source::Object(_) => None,
         }
@@ -205,5 +214,42 @@ impl Pieces {
 
     fn left(&self) -> u64 {
         self.range.end.saturating_sub(self.range.start)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::sync::OnceLock;
+
+    use super::*;
+
+    fn download(contents: &[u8]) -> Download {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(contents).unwrap();
+        Download::of_file(Arc::new(OpenFile {
+            file,
+            size_bytes: contents.len() as u64,
+            etag: Bytes::new(),
+            modified_seconds: 0,
+            contents: OnceLock::new(),
+        }))
+    }
+
+    #[test]
+    fn what_is_at_hand_is_the_range_before_and_after_it_is_remembered() {
+        let contents: Vec<u8> = (0..SMALL_BYTES).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        for length in [0, 1, 1000, SMALL_BYTES] {
+            let (contents, whole) = (&contents[..length], ByteRange { start: 0, end: length as u64 });
+            let download = download(contents);
+            let parts =
+                [whole, ByteRange { start: whole.end / 2, end: whole.end }, ByteRange { start: 0, end: whole.end / 3 }];
+            // The whole comes second: what was read of a part must not be taken for it.
+            for part in [parts[1], parts[0], parts[1], parts[2], parts[0]] {
+                let expected = &contents[usize::try_from(part.start).unwrap()..usize::try_from(part.end).unwrap()];
+                assert_eq!(download.at_hand(part).as_deref(), Some(expected), "{part:?} of {length}");
+            }
+            assert_eq!(download.at_hand(ByteRange { start: 0, end: whole.end + 1 }), None);
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -48,6 +48,8 @@ pub(super) struct OpenFile {
     /// In quotes.
     pub(super) etag: Bytes,
     pub(super) modified_seconds: i64,
+    /// All of it, where that is little and was read once.
+    pub(super) contents: OnceLock<Bytes>,
 }
 
 /// A file that is being written and has no key yet. Removed when dropped.
@@ -129,6 +131,7 @@ impl Local {
             )
             .into(),
             modified_seconds: metadata.mtime(),
+            contents: OnceLock::new(),
             file,
         })
     }
