@@ -403,8 +403,7 @@ impl Auth {
     pub async fn authenticate(&self, credentials: Credentials, presented: Presented) -> Result<Caller, Error> {
         let caller = match credentials {
             Credentials::None => Caller::Anonymous,
-            Credentials::Bearer(token) if token.is_well_formed() => self.caller_of_token(&token, &presented).await?,
-            Credentials::Bearer(token) => self.caller_of_github_token(&token, presented.address).await?,
+            Credentials::Bearer(token) => self.caller_of_token(&token, &presented).await?,
             Credentials::Basic { user, password } => {
                 return self.caller_of_password(&user, password, presented).await;
             }
@@ -415,9 +414,17 @@ impl Auth {
         })
     }
 
+    /// Whose a token is: one of ours, or of GitHub's.
     async fn caller_of_token(&self, token: &Token, presented: &Presented) -> Result<Caller, Error> {
-        let holder = self.holder(token).await?.ok_or(Error::UnknownToken)?;
-        if holder.record.has_expired(self.inner.clock.now()) {
+        let (hash, now) = (token.hash(), self.inner.clock.now());
+        // What is remembered was found under one of ours, so that its checksum need not be looked at again.
+        let holder = match self.remembered(&hash, now) {
+            Some(remembered) => remembered.holder,
+            None if token.is_well_formed() => Box::pin(self.look_up(token, hash, now)).await?,
+            None => return Box::pin(self.caller_of_github_token(token, presented.address)).await,
+        };
+        let holder = holder.ok_or(Error::UnknownToken)?;
+        if holder.record.has_expired(now) {
             return Err(Error::UnknownToken);
         }
         if !holder.record.allows(presented.address) {
@@ -443,18 +450,13 @@ impl Auth {
         Ok(Caller::User(User { token: Some(Arc::default()), ..user }))
     }
 
-    async fn holder(&self, token: &Token) -> Result<Option<Arc<Holder>>, Error> {
-        let hash = token.hash();
-        let now = self.inner.clock.now();
-        let remembered = self.inner.tokens.known.get(&hash).filter(|remembered| {
+    /// What is remembered of a token, that it is nobody's too, unless that is too long ago.
+    fn remembered(&self, hash: &TokenHash, now: Timestamp) -> Option<Remembered> {
+        self.inner.tokens.known.get(hash).filter(|remembered| {
             // A clock that was set back must not make an entry last.
             let age = now.as_millis() - remembered.at.as_millis();
             (0..REMEMBERED_MILLIS).contains(&age)
-        });
-        match remembered {
-            Some(remembered) => Ok(remembered.holder),
-            None => self.look_up(token, hash, now).await,
-        }
+        })
     }
 
     async fn look_up(&self, token: &Token, hash: TokenHash, now: Timestamp) -> Result<Option<Arc<Holder>>, Error> {
