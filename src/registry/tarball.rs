@@ -246,8 +246,8 @@ impl Registry {
         (*known.revision == *revision).then_some(known.key)
     }
 
-    /// The key of a hosted version's tarball, from its document. The number is looked for as it was asked for, since an older system's
-    /// documents have numbers that are no versions, then as everybody spells it.
+    /// The key of a hosted version's tarball, from its document. The number is looked for as it was asked for, since an
+    /// older system's documents have numbers that are no versions, then as everybody spells it.
     async fn find_tarball_key(&self, name: &PackageName, number: &str, revision: &str) -> Result<Option<Key>, Error> {
         let stored = self.hosted_document(name).await?;
         let id = Asked { name: name.clone(), number: number.to_owned() };
