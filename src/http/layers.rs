@@ -322,9 +322,10 @@ fn announced_bytes(method: &Method, response: &Response) -> u64 {
 
 /// A path as it may be logged: npm puts tokens into addresses when it logs out or revokes one.
 fn loggable(path: &str) -> Cow<'_, str> {
-    // Tokens have an underscore.
+    // Secrets stand below `/-/`, or are tokens, and these have an underscore.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'_' && byte != b'%';
-    if path.bytes().all(is_plain) && !path.as_bytes().split(|byte| *byte == b'/').any(is_before_secret) {
+    let mut below = path.as_bytes().split(|byte| *byte == b'/').skip_while(|segment| segment != b"-");
+    if path.bytes().all(is_plain) && !below.any(is_before_secret) {
         return Cow::Borrowed(path);
     }
     let mut is_token = false;
@@ -356,5 +357,7 @@ mod tests {
         assert_eq!(loggable("/-/v1/login"), "/-/v1/login");
         assert_eq!(loggable("/-/v1/login/device"), "/-/v1/login/device");
         assert_eq!(loggable("/@acme%2ftool"), "/@acme%2ftool");
+        assert_eq!(loggable("/login/1.0.0"), "/login/1.0.0");
+        assert_eq!(loggable("/small/-/small-1.0.0.tgz"), "/small/-/small-1.0.0.tgz");
     }
 }
